@@ -55,10 +55,11 @@ seeds: libtorch
 forgeries: libtorch
 	FEDREPLAY_FORGERIES=$(if $(WRITE),write,full) cargo test --release --locked --test forgeries
 
-## Kill a run at 200 random moments, damage as many runs and stores, and change 20,000 inputs: `make soak SOAK=1000` for more.
+## Kill a run at 200 random moments and every command at 25, damage as many runs and stores, and change 20,000 inputs:
+## `make soak SOAK=1000` for more.
 SOAK ?= 200
 soak: libtorch
-	FEDREPLAY_SOAK=$(SOAK) cargo test --release --locked --test suite -- --nocapture killed:: damage:: mutated::
+	FEDREPLAY_SOAK=$(SOAK) cargo test --release --locked --test suite -- --nocapture killed:: commands_killed:: damage:: mutated::
 
 ## One digest on this processor and on emulated ones of Intel and AMD. Installs Debian's qemu-user where it is missing.
 portable: libtorch

@@ -104,7 +104,9 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(arguments.verbose, arguments.log_format);
     signals::set_stopping(arguments.command.stopping());
-    let result = match execute(arguments.command) {
+    let result = execute(arguments.command);
+    signals::wait_if_ending();
+    let result = match result {
         // The next process would not know of the signal.
         Err(CommandError::Library(RunError::NotStartedPortably)) if signals::code().is_some() => {
             Err(GraphError::Interrupted.into())

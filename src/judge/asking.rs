@@ -192,7 +192,15 @@ impl<'a> Judge<'a> {
             }
             match claiming {
                 Claiming::Held(claim) => return self.ask_with(claim, pending, session),
-                Claiming::Elsewhere => self.clock.wait(BETWEEN_LOOKS, session.stop),
+                Claiming::Elsewhere(holder) => {
+                    self.clock.wait(BETWEEN_LOOKS, session.stop);
+                    // A reply that cannot be used is not stored. It was paid for once, and is asked for again by the next
+                    // evaluation.
+                    match String::from_utf8(holder.left()) {
+                        Ok(reason) if !reason.is_empty() => return Verdict::Failed(reason),
+                        _ => {}
+                    }
+                }
             }
             if let Some(reason) = self.closed(session) {
                 return Verdict::Failed(reason);
@@ -201,7 +209,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Sends a prompt that no other process sends while the claim is held.
-    fn ask_with(&self, _claim: Claim, pending: &Pending, session: &Session) -> Verdict {
+    fn ask_with(&self, claim: Claim, pending: &Pending, session: &Session) -> Verdict {
         match self.insist(pending, session) {
             Ok(judgment) => {
                 // Stored before it is reported: a judgment that was paid for must not be lost.
@@ -215,7 +223,10 @@ impl<'a> Judge<'a> {
             Err(failure) => {
                 self.budget().lost(&failure);
                 match failure.unusable {
-                    Some(judgment) => Verdict::Unusable(judgment, failure.reason),
+                    Some(judgment) => {
+                        claim.leave(failure.reason.as_bytes());
+                        Verdict::Unusable(judgment, failure.reason)
+                    }
                     None => Verdict::Failed(failure.reason),
                 }
             }

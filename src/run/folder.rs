@@ -51,6 +51,7 @@ impl RunFolder {
     /// # Errors
     /// [`LedgerError::Occupied`] if anything is in it, and [`RunError::OutputInRun`] if it is in the folder of a run.
     pub fn create(path: &Path) -> Result<Self, RunError> {
+        Self::tidy(path);
         // Checked before locking: a lock file must not be created among files that belong to something else.
         refuse_occupied(path)?;
         if let Some(run) = Manifest::folder_around(path) {
@@ -92,6 +93,19 @@ impl RunFolder {
             }
         }
         Ok(())
+    }
+
+    /// Removes what a process that was killed at the very end of a run left next to it: its lock, and a half-written report.
+    fn tidy(path: &Path) {
+        if !holds_run(path) {
+            return;
+        }
+        atomic::remove_all_leftovers(path);
+        let name = path.join("lock");
+        let Ok(lock) = File::open(&name) else { return };
+        if lock.try_lock().is_ok() && is_still_named(&lock, &name).unwrap_or(false) {
+            let _ = fs::remove_file(&name);
+        }
     }
 
     /// Removes partial files.

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use super::memory::{forbid_memory_outside_processes, mapped_bytes};
 use super::{ProgramOutcome, SandboxError};
+use crate::store::atomic::PendingFolder;
 use crate::store::{Key, key_of};
 
 const CONFINE: &str = include_str!("confine.sh");
@@ -141,7 +142,7 @@ impl Sandbox {
     /// # Errors
     /// If the sandbox cannot be set up. Nothing that the sample does is an error.
     pub fn run(&self, program: &str) -> Result<ProgramOutcome, SandboxError> {
-        let folder = tempfile::Builder::new().prefix("fedreplay-sample-").tempdir()?;
+        let folder = PendingFolder::create(&std::env::temp_dir(), "fedreplay-sample")?;
         let (output, input) = std::io::pipe()?;
         let mut child = self.spawn(self.command(folder.path(), input)?)?;
         // The harness repeats this word with its verdict. The sample's own output cannot contain it by guessing.

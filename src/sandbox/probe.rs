@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use super::ProgramOutcome;
 use super::SandboxError;
 use super::isolation::{Confinement, Limits, Sandbox};
+use crate::store::atomic::PendingFolder;
 
 /// Python code of the escape attempts.
 const PROBE: &str = include_str!("probe.py");
@@ -46,7 +47,7 @@ impl Sandbox {
 fn probe(sandbox: &Sandbox) -> Result<(), SandboxError> {
     // A port and a file of the host that exist, so that only confinement can make the attempts to reach them fail.
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let folder = tempfile::tempdir()?;
+    let folder = PendingFolder::create(&std::env::temp_dir(), "fedreplay-probe")?;
     let file = folder.path().join("secret");
     fs::write(&file, "of the host")?;
     let limits = sandbox.limits();

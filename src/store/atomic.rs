@@ -1,52 +1,207 @@
-//! Atomic writing of files: a file appears complete or not at all.
+//! Atomic writing of files and folders: they appear complete or not at all.
+//!
+//! Until it is complete, a file or folder has a temporary name, `.NAME.PROCESS-NUMBER.partial`, and is locked by its writer. The
+//! operating system releases the lock of a process that dies, and the next writer of the same name removes what is not locked. A
+//! process that ends without its destructors removes its own by [`abandon`].
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// File under a temporary name, to be renamed to its final name when it is complete.
-pub struct Pending {
-    file: File,
-    temporary: PathBuf,
+/// Number of attempts to lock the file that is at its path: more than a few mean that the file system cannot tell files apart.
+const ATTEMPTS: u32 = 100;
+
+/// End of temporary names.
+const PARTIAL: &str = ".partial";
+
+/// All files and folders of this process that are not complete. A rename happens under the lock.
+static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Temporary name of this process, which ends with its owner.
+struct Temporary {
+    path: PathBuf,
+    /// Holds the lock that shows others that the writer lives.
+    lock: File,
 }
 
+impl Temporary {
+    /// Creates a file or folder under a temporary name with `make`, and locks it.
+    fn create(folder: &Path, name: &str, make: fn(&Path) -> io::Result<File>) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!(".{name}.{}-{number}{PARTIAL}", std::process::id()));
+            let mut open = open_names();
+            let lock = match make(&path) {
+                // Of a process with the same number, on another machine or before this one.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made?,
+            };
+            match lock.try_lock() {
+                // Until it was locked it looked left over, and may have been removed. On a file system without locks, nobody
+                // removes anything.
+                Ok(()) | Err(TryLockError::Error(_)) if is_at(&lock, &path) || attempts > ATTEMPTS => {
+                    open.insert(path.clone());
+                    return Ok(Self { path, lock });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives it its final name.
+    fn rename(&self, path: &Path) -> io::Result<()> {
+        let mut open = open_names();
+        fs::rename(&self.path, path)?;
+        open.remove(&self.path);
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After a rename there is nothing of this name.
+        if open_names().remove(&self.path) {
+            remove(&self.path);
+        }
+    }
+}
+
+/// File under a temporary name, to be renamed to its final name when it is complete.
+pub struct Pending(Temporary);
+
 impl Pending {
-    /// Creates a temporary file in `folder`, which is created if it does not exist.
-    ///
-    /// The temporary name contains the numbers of process and thread, so that no two writers share one.
+    /// Creates a temporary file in `folder`, which is created if it does not exist, and removes what killed processes left of the
+    /// same name.
     ///
     /// # Errors
     /// Any error of the file system.
     pub fn create(folder: &Path, name: &str) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let thread = std::thread::current().id();
-        let temporary = folder.join(format!(".{name}.{}.{thread:?}.partial", std::process::id()));
-        Ok(Self { file: File::create(&temporary)?, temporary })
+        remove_leftovers(folder, &format!(".{name}."), PARTIAL);
+        Self::stage(folder, name)
+    }
+
+    /// Creates a temporary file in a folder of temporary files that exists, and removes nothing.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn stage(folder: &Path, name: &str) -> io::Result<Self> {
+        Ok(Self(Temporary::create(folder, name, |path| File::options().write(true).create_new(true).open(path))?))
+    }
+
+    /// Creates a temporary file for a path, as [`Self::create`] does.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn for_path(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().expect("a file has a name").to_string_lossy();
+        Self::create(folder_of(path), &name)
     }
 
     /// Returns the open file.
     pub fn file(&mut self) -> &mut File {
-        &mut self.file
+        &mut self.0.lock
     }
 
-    /// Syncs the file to disk and renames it to `path`, in the folder that it was created for.
+    /// Returns the path of the temporary file.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Syncs the file to disk and renames it to `path`, on the same file system.
     ///
     /// # Errors
     /// Any error of the file system. The temporary file is then removed.
     pub fn commit(self, path: &Path) -> io::Result<()> {
         // The content must be on disk before the name is: otherwise a power cut could leave the name without it.
-        self.file.sync_all()?;
-        fs::rename(&self.temporary, path)?;
+        self.0.lock.sync_all()?;
+        self.0.rename(path)?;
         // The rename is a change of the folder, which must be synced to survive a power cut too.
         File::open(folder_of(path))?.sync_all()
     }
 }
 
-impl Drop for Pending {
-    fn drop(&mut self) {
-        // After a commit there is no file of this name, and the error is expected.
-        let _ = fs::remove_file(&self.temporary);
+/// Folder under a temporary name, which is renamed to its final name when it is complete, or removed with all that is in it when it
+/// is dropped.
+pub struct PendingFolder(Temporary);
+
+impl PendingFolder {
+    /// Creates a temporary folder in `folder`, which is created if it does not exist, and removes what killed processes left of the
+    /// same name.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn create(folder: &Path, name: &str) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        remove_leftovers(folder, &format!(".{name}."), PARTIAL);
+        Ok(Self(Temporary::create(folder, name, |path| {
+            fs::create_dir(path)?;
+            File::open(path)
+        })?))
     }
+
+    /// Returns the path under its temporary name.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Renames the folder to `path`, on the same file system, where nothing or an empty folder must be.
+    ///
+    /// # Errors
+    /// Any error of the file system. The temporary folder is then removed.
+    pub fn commit(self, path: &Path) -> io::Result<()> {
+        self.0.rename(path)
+    }
+}
+
+/// Removes all files and folders of this process that are not complete. Nothing can be created or completed by it from then on:
+/// threads that try wait until the process ends.
+pub fn abandon() {
+    let open = open_names();
+    for path in open.iter() {
+        remove(path);
+    }
+    std::mem::forget(open);
+}
+
+fn open_names() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes a file or folder. What cannot be removed stays.
+fn remove(path: &Path) {
+    if path.is_dir() {
+        // Another thread may be writing into it, so that it is not empty at the first attempt.
+        let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_dir_all(path));
+    } else {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Commits files that belong together to their paths. The old ones but the first are removed before, so that a process that is
+/// killed in between leaves some of the files, and never new ones next to old ones.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn commit_together(files: impl IntoIterator<Item = (Pending, PathBuf)>) -> io::Result<()> {
+    let files: Vec<_> = files.into_iter().collect();
+    for (_, path) in files.iter().skip(1) {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    for (file, path) in files {
+        file.commit(&path)?;
+    }
+    Ok(())
 }
 
 /// Returns the folder of a file; for a bare name it is the current folder.
@@ -60,9 +215,7 @@ pub fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// Any error of `fill` or the file system. The temporary file is removed, and an old file at `path` is left as it is.
 pub fn write_with<E: From<io::Error>>(path: &Path, fill: impl FnOnce(&mut File) -> Result<(), E>) -> Result<(), E> {
-    let folder = folder_of(path);
-    let name = path.file_name().expect("a file has a name").to_string_lossy();
-    let mut pending = Pending::create(folder, &name)?;
+    let mut pending = Pending::for_path(path)?;
     fill(pending.file())?;
     Ok(pending.commit(path)?)
 }
@@ -72,21 +225,49 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// Removes the files and folders `BEFORE` + process number + `AFTER` in a folder whose processes have ended: they were killed.
-/// What cannot be removed stays.
+/// Removes the files and folders `BEFORE` + number of a process + `AFTER` in a folder that no living process holds locked: their
+/// writers were killed. What cannot be removed stays.
 pub fn remove_leftovers(folder: &Path, before: &str, after: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-        let Some(process) = process.and_then(|number| number.parse::<u32>().ok()) else { continue };
-        if Path::new("/proc").join(process.to_string()).exists() {
-            continue;
+        if process.is_some_and(is_process) && entry.file_type().is_ok_and(|kind| kind.is_file() || kind.is_dir()) {
+            remove_if_left(&entry.path());
         }
-        let _ = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            true => fs::remove_dir_all(entry.path()),
-            false => fs::remove_file(entry.path()),
-        };
     }
+}
+
+/// Removes all temporary files and folders in a folder that no living process holds locked.
+pub fn remove_all_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_own = entry.file_type().is_ok_and(|kind| kind.is_file() || kind.is_dir());
+        if is_own && is_partial(&entry.file_name().to_string_lossy()) {
+            remove_if_left(&entry.path());
+        }
+    }
+}
+
+/// Returns whether the middle of a temporary name is that of a process: its number, and what tells its files apart. Version 0.1
+/// wrote `7.ThreadId(2)`.
+fn is_process(text: &str) -> bool {
+    let after = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let thread = after.strip_prefix(".ThreadId(").and_then(|rest| rest.strip_suffix(')'));
+    let number = thread.or(after.strip_prefix('-')).unwrap_or(after);
+    after.len() < text.len() && number.chars().all(|digit| digit.is_ascii_digit())
+}
+
+/// Removes a file or folder that its writer does not hold locked.
+fn remove_if_left(path: &Path) {
+    let Ok(file) = File::open(path) else { return };
+    if file.try_lock().is_ok() && is_at(&file, path) {
+        remove(path);
+    }
+}
+
+/// Returns whether an open file or folder is the one at the path.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(named)) = (file.metadata(), fs::metadata(path)) else { return false };
+    open.dev() == named.dev() && open.ino() == named.ino()
 }
 
 /// Returns whether a file name is the temporary name of an unfinished write.
@@ -98,19 +279,31 @@ pub fn is_partial(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        let mut names: Vec<_> = entries.collect();
+        names.sort();
+        names
+    }
+
     #[test]
-    fn leftovers_of_processes_that_live_stay() {
+    fn leftovers_are_removed_by_the_next_writer_of_the_name_and_those_of_living_writers_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let own = format!(".x.{}.partial", std::process::id());
-        // No process has the largest number.
-        for name in [own.as_str(), ".x.4294967295.partial", ".x.word.partial", ".y.4294967295.partial"] {
+        let living = Pending::create(folder.path(), "x").unwrap();
+        let left = [".x.4294967295.partial", ".x.7-3.partial", ".x.7.ThreadId(2).partial"];
+        let others = [".x.word.partial", ".x..partial", ".y.7-3.partial", ".x.7-3"];
+        for name in left.iter().chain(&others) {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        remove_leftovers(folder.path(), ".x.", ".partial");
-        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        left.sort();
-        let mut expected = [own.as_str(), ".x.word.partial", ".y.4294967295.partial"];
-        expected.sort_unstable();
-        assert_eq!(left, expected);
+        let own = |pending: &Path| pending.file_name().unwrap().to_string_lossy().into_owned();
+        let next = PendingFolder::create(folder.path(), "x").unwrap();
+        let mut expected: Vec<String> = others.iter().map(|name| (*name).to_owned()).collect();
+        expected.extend([own(living.path()), own(next.path())]);
+        expected.sort();
+        assert_eq!(names(folder.path()), expected);
+        next.commit(&folder.path().join("whole")).unwrap();
+        drop(living);
+        remove_all_leftovers(folder.path());
+        assert_eq!(names(folder.path()), [".x.7-3", "whole"]);
     }
 }

@@ -1,10 +1,10 @@
 //! Claims: what a process is about to pay for, so that no other living process that uses the store pays for it as well.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use super::atomic::is_at;
 use super::{Key, Store};
 
 /// Folder of the claims' files.
@@ -26,7 +26,34 @@ pub struct Claim {
 pub enum Claiming {
     Held(Claim),
     /// Somebody else obtains the result at the moment.
-    Elsewhere,
+    Elsewhere(Elsewhere),
+}
+
+/// Claim of another process, or of another thread.
+#[derive(Debug)]
+pub struct Elsewhere(File);
+
+impl Elsewhere {
+    /// Returns what the holder has left for those who wait, if there is anything yet; see [`Claim::leave`].
+    pub fn left(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // The file can be read through this handle after the holder removed it.
+        match (&self.0).seek(io::SeekFrom::Start(0)).and_then(|_| (&self.0).read_to_end(&mut bytes)) {
+            Ok(_) => bytes,
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+impl Claim {
+    /// Leaves bytes for those who wait for this claim at the moment, and for nobody else: what came of it although there is no
+    /// result to store.
+    pub fn leave(&self, bytes: &[u8]) {
+        if let Some((_, file)) = &self.locked {
+            // Who does not get it obtains the result itself.
+            let _ = (&mut &*file).write_all(bytes);
+        }
+    }
 }
 
 impl Store {
@@ -41,7 +68,7 @@ impl Store {
     /// let (store, key) = (Store::open(folder.path())?, key_of("reply v1", &7));
     /// let held = store.claim(key);
     /// assert!(matches!(held, Claiming::Held(_)));
-    /// assert!(matches!(Store::open(folder.path())?.claim(key), Claiming::Elsewhere));
+    /// assert!(matches!(Store::open(folder.path())?.claim(key), Claiming::Elsewhere(_)));
     /// drop(held);
     /// assert!(matches!(store.claim(key), Claiming::Held(_)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -51,12 +78,16 @@ impl Store {
         let Some(root) = self.root() else { return unseen };
         let path = root.join(CLAIMS).join(key.to_string());
         for _ in 0..ATTEMPTS {
-            let Ok(file) = File::options().append(true).create(true).open(&path) else { return unseen };
+            let Ok(file) = File::options().read(true).append(true).create(true).open(&path) else { return unseen };
             match file.try_lock() {
                 // The holder before may have removed the file after it was opened here.
-                Ok(()) if is_at(&file, &path) => return Claiming::Held(Claim { locked: Some((path, file)) }),
+                Ok(()) if is_at(&file, &path) => {
+                    // A holder that was killed may have left something in it.
+                    let _ = file.set_len(0);
+                    return Claiming::Held(Claim { locked: Some((path, file)) });
+                }
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Claiming::Elsewhere,
+                Err(TryLockError::WouldBlock) => return Claiming::Elsewhere(Elsewhere(file)),
                 Err(TryLockError::Error(_)) => return unseen,
             }
         }
@@ -83,12 +114,6 @@ pub(super) fn sweep(root: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether the open file is the one at the path.
-fn is_at(file: &File, path: &Path) -> bool {
-    let (Ok(open), Ok(named)) = (file.metadata(), fs::metadata(path)) else { return false };
-    open.dev() == named.dev() && open.ino() == named.ino()
 }
 
 #[cfg(test)]

@@ -6,14 +6,18 @@
 //! Contents are named by their hashes. They are therefore verified whenever they are read, equal contents are stored
 //! once, and any number of processes may share one store: two writers of one name write the same bytes.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 use std::{fs, io};
 
 use super::claim::{self, CLAIMS};
-use super::session::{Gate, SESSIONS, Session};
+use super::session::{self, Gate, SESSIONS, Session};
 use super::{Digest, Key, atomic};
+
+/// Folder of files that are being written.
+const PARTIAL: &str = "partial";
 
 /// Error in accessing a store.
 #[derive(Debug, thiserror::Error)]
@@ -59,12 +63,16 @@ impl Store {
     /// # Errors
     /// If a folder or file of the store cannot be created.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for folder in ["results", "contents", "runs", SESSIONS, CLAIMS] {
+        for folder in ["results", "contents", "runs", SESSIONS, CLAIMS, PARTIAL] {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(|source| StoreError { path, source })?;
         }
         Gate::make(root).map_err(StoreError::at(root))?;
         claim::sweep(root).map_err(StoreError::at(root))?;
+        session::sweep(root);
+        for folder in [PARTIAL, "runs"] {
+            atomic::remove_all_leftovers(&root.join(folder));
+        }
         let session = Session::begin(root).map_err(StoreError::at(root))?;
         Ok(Self { root: Some(root.to_owned()), _session: Some(Arc::new(session)) })
     }
@@ -144,8 +152,8 @@ impl Store {
         // removed.
         let _gate = Gate::shared(root);
         // Content first: a result must never name a content that is not there.
-        write(entry(root, "contents", &hash), bytes)?;
-        write(entry(root, "results", &key.to_string()), format!("{hash} {key}\n").as_bytes())
+        write(root, &entry(root, "contents", &hash), bytes)?;
+        write(root, &entry(root, "results", &key.to_string()), format!("{hash} {key}\n").as_bytes())
     }
 }
 
@@ -160,8 +168,13 @@ pub(super) fn content_named(text: &str, key: Key) -> Option<Digest> {
     }
 }
 
-fn write(path: PathBuf, bytes: &[u8]) -> Result<(), StoreError> {
-    atomic::write(&path, bytes).map_err(|source| StoreError { path, source })
+/// Writes a file that appears whole. Until then it is in the folder of partial files, which the next process to open the store
+/// clears of what killed ones left.
+fn write(root: &Path, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut pending = atomic::Pending::stage(&root.join(PARTIAL), "entry").map_err(StoreError::at(path))?;
+    pending.file().write_all(bytes).map_err(StoreError::at(path))?;
+    fs::create_dir_all(atomic::folder_of(path)).map_err(StoreError::at(path))?;
+    pending.commit(path).map_err(StoreError::at(path))
 }
 
 /// Records the use of an entry in its modification time, if the file may be changed.
@@ -223,6 +236,20 @@ mod tests {
         fs::write(&paths[1], Digest::of(b"two").to_string()).expect("a writable folder");
         assert_eq!(store.get(keys[1]).as_deref(), Some(&b"two"[..]));
         assert_eq!(store.check().expect("a readable store"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_removed_by_the_next_that_opens_the_store() {
+        let (folder, store) = opened();
+        drop(store);
+        // No process has the largest number.
+        let left = ["sessions/4294967295-0", "claims/left", "partial/.entry.4294967295-0.partial", "runs/.x.1-0.partial"];
+        for name in left {
+            fs::write(folder.path().join(name), "half").expect("a writable folder");
+        }
+        let store = Store::open(folder.path()).expect("a writable folder");
+        assert!(left.iter().all(|name| !folder.path().join(name).exists()));
+        drop(store);
     }
 
     #[test]

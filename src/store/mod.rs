@@ -6,6 +6,7 @@
 //! - `results/KK/KEY` contains the hash of the result's content;
 //! - `contents/HH/HASH` contains the bytes;
 //! - `runs/` lists the runs that use the store;
+//! - `partial/` contains files that are being written;
 //! - `sessions/`, `claims/` and `gate` coordinate processes that use it at the same time.
 
 pub mod atomic;
@@ -18,7 +19,7 @@ mod secret;
 mod session;
 mod upkeep;
 
-pub use claim::{Claim, Claiming};
+pub use claim::{Claim, Claiming, Elsewhere};
 pub use content::{Store, StoreError};
 pub use foreign::without_panic;
 pub use key::{Digest, Key, Recipe, binary_hash, key_of};

@@ -40,6 +40,20 @@ impl Drop for Session {
     }
 }
 
+/// Removes the files of dead processes, unless another process is using the store at this moment.
+pub(super) fn sweep(root: &Path) {
+    let Ok(gate) = File::open(gate(root)) else { return };
+    if gate.try_lock().is_err() {
+        return;
+    }
+    for entry in fs::read_dir(root.join(SESSIONS)).into_iter().flatten().flatten() {
+        let Ok(file) = File::open(entry.path()) else { continue };
+        if file.try_lock().is_ok() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Returns the time at which the oldest session of a living process began, and removes the files of dead processes.
 pub(super) fn oldest(root: &Path) -> io::Result<Option<SystemTime>> {
     let _gate = Gate::exclusive(root)?;

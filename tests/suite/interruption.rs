@@ -108,7 +108,7 @@ fn a_process_in_the_middle_of_something_ends_when_it_is_asked_to_and_says_how_to
             143,
             "error: interrupted, and what was being computed is given up\n",
         ),
-        (&["import", "pipe"], "-INT", 130, ""),
+        (&["import", "pipe"], "-INT", 130, "error: interrupted\n"),
         (&["run", "pipe", "--out", "run"], "-INT", 130, go_on),
     ] {
         let mut child = begin(&world, command);
@@ -119,8 +119,25 @@ fn a_process_in_the_middle_of_something_ends_when_it_is_asked_to_and_says_how_to
         assert_eq!(ended, Some(code), "{command:?}");
         drop(writer);
         let stderr = finish(child).stderr;
-        assert!(stderr.contains(said) && (stderr.is_empty() || !said.is_empty()), "{command:?}: {stderr}");
+        assert!(stderr.contains(said) && stderr.lines().count() == 1, "{command:?}: {stderr}");
     }
+}
+
+#[test]
+fn a_replay_that_is_asked_to_stop_leaves_nothing_next_to_the_run() {
+    let world = World::new();
+    world.run("run", &["--set", "rounds=40", "--set", "evaluation.local_baseline=false"]).succeeded();
+    let mut child = begin(&world, &["replay", "run", "--workers", "1"]);
+    let is_temporary = || {
+        let entries = std::fs::read_dir(world.path("")).expect("a folder").map(|entry| entry.expect("an entry"));
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".run.replay.")).count() > 0
+    };
+    while !is_temporary() {
+        assert!(child.try_wait().expect("a child").is_none(), "the replay ended before it began");
+    }
+    signal(&child, "-INT");
+    finish(child).refused(130, &["interrupted"]);
+    assert!(!is_temporary());
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum Turn {
     Silent,
     /// Signals that the request arrived, then sends nothing until the client disconnects.
     Holds(Sender<()>),
+    /// Sends the end of a channel when the request arrived, and responds with this body when something comes through it.
+    Waits(Sender<Sender<()>>, &'static str),
     /// The response repeats the request's Authorization header as the judgment, or as an error.
     Repeats { status: u16 },
     /// Responds once all requests of the barrier have arrived.
@@ -106,6 +108,12 @@ impl Turn {
             Self::Holds(tell) => {
                 let _ = tell.send(());
                 until_gone(stream)
+            }
+            Self::Waits(tell, body) => {
+                let (release, released) = std::sync::mpsc::channel();
+                let _ = tell.send(release);
+                let _ = released.recv();
+                write_whole(stream, 200, "", body)
             }
             Self::Repeats { status } => {
                 let sent = request.header("authorization").unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::{note, say, shown};
 use fedreplay::export::{self, MergedBase};
 use fedreplay::ledger::{LedgerError, Manifest};
-use fedreplay::store::atomic::{self, folder_of};
+use fedreplay::store::atomic::{PendingFolder, folder_of};
 
 #[derive(Args)]
 pub struct ExportArguments {
@@ -105,9 +105,13 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     let out = arguments.out.clone().unwrap_or_else(|| beside(run, arguments.to.ending(arguments.merged)));
     export::refuse_occupied(&out)?;
     let what = ProgressDisplay::during("exporting", || {
-        let partial = Partial::of(&out)?;
-        let what = written(arguments, &partial.0)?;
-        std::fs::rename(&partial.0, &out).map_err(LedgerError::io(&out))?;
+        // Made in a folder of its own, so that a kill leaves no half of it under its name.
+        let name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let folder = folder_of(&out);
+        let pending = PendingFolder::create(folder, &name).map_err(LedgerError::io(folder))?;
+        let made = pending.path().join("export");
+        let what = written(arguments, &made)?;
+        appear(&made, &out)?;
         Ok::<_, CommandError>(what)
     })?;
     say!("{}: {what}", out.display());
@@ -117,27 +121,11 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Path at which an export is made before it has its name, so that a kill leaves no half of it there. What is left under it
-/// is removed when the value is dropped.
-struct Partial(PathBuf);
-
-impl Partial {
-    fn of(out: &Path) -> Result<Self, CommandError> {
-        let folder = folder_of(out);
-        std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
-        let name = out.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        atomic::remove_leftovers(folder, &format!(".{name}."), ".partial");
-        Ok(Self(folder.join(format!(".{name}.{}.partial", std::process::id()))))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        let _ = match self.0.is_dir() {
-            true => std::fs::remove_dir_all(&self.0),
-            false => std::fs::remove_file(&self.0),
-        };
-    }
+/// Gives a complete export its name.
+fn appear(made: &Path, out: &Path) -> Result<(), CommandError> {
+    // Another process may have made the same since the first look. A file would be replaced by the rename.
+    export::refuse_occupied(out)?;
+    Ok(std::fs::rename(made, out).map_err(LedgerError::io(out))?)
 }
 
 /// Writes the export and returns a description of it.

@@ -13,6 +13,7 @@ use crate::cli::output::{self, say};
 use fedreplay::ledger::{LedgerError, reference};
 use fedreplay::run::refuse_inside_run;
 use fedreplay::scenario::Reference;
+use fedreplay::store::atomic::PendingFolder;
 
 #[derive(Args)]
 pub struct GenerateArguments {
@@ -74,8 +75,12 @@ pub fn main(arguments: &GenerateArguments) -> Result<ExitCode, CommandError> {
 
 /// Writes the man pages of all commands.
 fn write_pages(folder: &PathBuf) -> io::Result<&PathBuf> {
-    std::fs::create_dir_all(folder)?;
-    clap_mangen::generate_to(crate::cli::Arguments::command(), folder)?;
+    let pending = PendingFolder::create(folder, "man")?;
+    clap_mangen::generate_to(crate::cli::Arguments::command(), pending.path())?;
+    for page in std::fs::read_dir(pending.path())? {
+        let page = page?;
+        std::fs::rename(page.path(), folder.join(page.file_name()))?;
+    }
     Ok(folder)
 }
 

@@ -14,7 +14,7 @@ use crate::cli::report_difference;
 use fedreplay::audit::{SpotCheck, SpotCheckReport, replay, sample};
 use fedreplay::ledger::{LedgerError, Manifest};
 use fedreplay::run::refuse_inside_run;
-use fedreplay::store::atomic::{self, folder_of};
+use fedreplay::store::atomic::{self, PendingFolder, folder_of};
 
 #[derive(Args)]
 pub struct ReplayArguments {
@@ -39,10 +39,10 @@ pub fn main(arguments: &ReplayArguments) -> Result<ExitCode, CommandError> {
     if arguments.round.is_some() || arguments.client.is_some() {
         return check_sample(arguments);
     }
-    let scratch = Scratch::make(arguments)?;
+    let scratch = scratch(arguments)?;
     let run_args = &arguments.run_args;
     let mut progress = run_args.progress();
-    let options = run_args.options_without_store(scratch.0.join("replay"));
+    let options = run_args.options_without_store(scratch.path().join("replay"));
     let found = replay(&arguments.run, options, &mut progress)?;
     drop(progress);
     if let Some(found) = found {
@@ -88,40 +88,21 @@ fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, CommandError> {
     Ok(code)
 }
 
-/// Temporary folder that is removed when it is dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    /// Creates the folder, in that of `--scratch` or next to the run.
-    fn make(arguments: &ReplayArguments) -> Result<Self, CommandError> {
-        // Read first, so that no folder is created next to a run that does not exist.
-        Manifest::read(&arguments.run)?;
-        let process = std::process::id();
-        let path = match &arguments.scratch {
-            Some(folder) => {
-                refuse_inside_run(folder)?;
-                std::fs::create_dir_all(folder).map_err(LedgerError::io(folder))?;
-                atomic::remove_leftovers(folder, ".fedreplay.replay.", "");
-                folder.join(format!(".fedreplay.replay.{process}"))
-            }
-            None => {
-                // The folder may be given as `.`, which has no name.
-                let run = std::path::absolute(&arguments.run).map_err(LedgerError::io(&arguments.run))?;
-                let name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                let path = run.with_file_name(format!(".{name}.replay.{process}"));
-                atomic::remove_leftovers(folder_of(&path), &format!(".{name}.replay."), "");
-                path
-            }
-        };
-        // Fails if the folder exists: only a folder that this process created may be removed afterwards.
-        std::fs::create_dir(&path).map_err(LedgerError::io(&path))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // A failure is ignored: the comparison is finished, and its result matters more than a leftover folder.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// Creates the temporary folder of the repeated run, in that of `--scratch` or next to the run.
+fn scratch(arguments: &ReplayArguments) -> Result<PendingFolder, CommandError> {
+    // Read first, so that no folder is created next to a run that does not exist.
+    Manifest::read(&arguments.run)?;
+    let (folder, name) = match &arguments.scratch {
+        Some(folder) => (folder.clone(), "fedreplay.replay".to_owned()),
+        None => {
+            // The folder may be given as `.`, which has no name.
+            let run = std::path::absolute(&arguments.run).map_err(LedgerError::io(&arguments.run))?;
+            let name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            (folder_of(&run).to_owned(), format!("{name}.replay"))
+        }
+    };
+    refuse_inside_run(&folder)?;
+    // As versions before 0.2 named it.
+    atomic::remove_leftovers(&folder, &format!(".{name}."), "");
+    Ok(PendingFolder::create(&folder, &name).map_err(LedgerError::io(&folder))?)
 }

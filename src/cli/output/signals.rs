@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::{error, note};
+use fedreplay::store::atomic;
 use fedreplay::training::end_process;
 
 /// Whether the process was asked to stop; running commands poll it.
@@ -21,12 +22,18 @@ pub static STOP: AtomicBool = AtomicBool::new(false);
 /// Number of the first signal; 0 before it.
 static FIRST: AtomicU8 = AtomicU8::new(0);
 
+/// Whether the process is about to end by a signal.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
 /// How the command ends. Until the command is known, it has nothing to finish.
 static STOPPING: Mutex<Stopping> = Mutex::new(Stopping::AtOnce);
 
 /// Time that a command has to end by itself: with it, every command ends within two seconds. A pass that takes longer is
 /// computed again when the work is continued.
-const GRACE: Duration = Duration::from_millis(1500);
+const GRACE: Duration = Duration::from_millis(1400);
+
+/// Time for removing what is half-written.
+const TO_TIDY: Duration = Duration::from_millis(200);
 
 /// Time for the last message.
 const TO_SPEAK: Duration = Duration::from_millis(200);
@@ -112,8 +119,11 @@ fn received(signal: Signal) {
     let is_second = STOP.swap(true, Ordering::SeqCst);
     let stopping = *STOPPING.lock().expect("nobody panics while setting it");
     // A second signal waits for nothing, not even for stderr.
-    if stopping == Stopping::AtOnce || is_second {
+    if is_second {
         end();
+    }
+    if stopping == Stopping::AtOnce {
+        give_up();
     }
     let timer = thread::Builder::new().spawn(|| {
         thread::sleep(GRACE);
@@ -129,8 +139,13 @@ fn received(signal: Signal) {
 fn give_up() -> ! {
     let (said, done) = mpsc::channel();
     let speaker = thread::Builder::new().spawn(move || {
-        let advice = advice().map(|advice| format!("; {advice}")).unwrap_or_default();
-        error(format_args!("interrupted, and what was being computed is given up{advice}"));
+        match *STOPPING.lock().expect("nobody panics while setting it") {
+            Stopping::AtOnce => error(format_args!("interrupted")),
+            Stopping::Soon { advice } => {
+                let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
+                error(format_args!("interrupted, and what was being computed is given up{advice}"));
+            }
+        }
         let _ = said.send(());
     });
     if speaker.is_ok() {
@@ -139,7 +154,25 @@ fn give_up() -> ! {
     end()
 }
 
-/// Ends the process with the code of the first signal. No destructors run, which other threads could be in the way of.
+/// Ends the process with the code of the first signal. No destructors run, which other threads could be in the way of; what is
+/// half-written is removed in their place, as far as that takes no longer than [`TO_TIDY`].
 fn end() -> ! {
+    ENDING.store(true, Ordering::SeqCst);
+    let (tidied, done) = mpsc::channel();
+    let tidier = thread::Builder::new().spawn(move || {
+        atomic::abandon();
+        let _ = tidied.send(());
+    });
+    if tidier.is_ok() {
+        let _ = done.recv_timeout(TO_TIDY);
+    }
     end_process(code().unwrap_or(128))
+}
+
+/// Waits for the end if the process is about to end by a signal: what the command says then may follow from files that were
+/// removed under it.
+pub fn wait_if_ending() {
+    while ENDING.load(Ordering::SeqCst) {
+        thread::park();
+    }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::catalog::{Sizes, Twin, TwinForm};
 use super::prose::{Voice, permutation};
 use super::spread::spread;
-use crate::store::atomic;
+use crate::store::atomic::{self, Pending};
 
 /// Settings for the generation of a twin.
 #[derive(Clone, Copy, Debug)]
@@ -50,17 +50,18 @@ pub struct TwinManifest {
 /// Errors of the file system; no incomplete file is left behind.
 pub fn write_twin(twin: &'static Twin, settings: TwinSettings, path: &Path) -> io::Result<TwinManifest> {
     let plan = Plan::new(twin, settings);
-    let mut hash = None;
-    atomic::write_with::<io::Error>(path, |file| {
-        let mut out = Hashing { out: BufWriter::with_capacity(1 << 20, file), hasher: blake3::Hasher::new() };
-        plan.write(&mut out)?;
-        out.out.flush()?;
-        hash = Some(out.hasher.finalize());
-        Ok(())
-    })?;
-    let manifest = plan.manifest(hash.expect("the file was written"));
-    let text = serde_json::to_string_pretty(&manifest).expect("plain data");
-    atomic::write(&manifest_path(path), (text + "\n").as_bytes())?;
+    let mut data_file = Pending::for_path(path)?;
+    let mut out = Hashing { out: BufWriter::with_capacity(1 << 20, data_file.file()), hasher: blake3::Hasher::new() };
+    plan.write(&mut out)?;
+    out.out.flush()?;
+    let hash = out.hasher.finalize();
+    drop(out);
+    let manifest = plan.manifest(hash);
+    let text = serde_json::to_string_pretty(&manifest).expect("plain data") + "\n";
+    let beside = manifest_path(path);
+    let mut manifest_file = Pending::for_path(&beside)?;
+    manifest_file.file().write_all(text.as_bytes())?;
+    atomic::commit_together([(data_file, path.to_owned()), (manifest_file, beside)])?;
     Ok(manifest)
 }
 

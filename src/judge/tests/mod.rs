@@ -1,7 +1,7 @@
 //! Tests of a judge against a server on loopback that responds, fails or misbehaves.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use super::pace::Clock;
@@ -214,6 +214,32 @@ fn what_another_process_is_asking_is_waited_for_and_not_asked_again() {
         assert_eq!(fresh, 3, "each prompt is paid for once");
     });
     assert_eq!(world.server.take_requests().len(), 2, "one was taken above");
+}
+
+#[test]
+fn what_another_process_is_asking_is_not_asked_again_if_its_reply_cannot_be_used() {
+    let (tell, hear) = mpsc::channel();
+    let world = World::new([Turn::Waits(tell, CUT)]);
+    let asked = prompts(1);
+    let (second_store, second_clock) = (Store::open(world.folder.path()).unwrap(), FastClock::new());
+    let second = Judge::with_clock(world.settings(), None, &second_store, Box::new(second_clock.clone())).unwrap();
+    let never = AtomicBool::new(false);
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| world.ask(world.settings(), &asked));
+        let release = hear.recv().unwrap();
+        let second = scope.spawn(|| second.ask_all(&asked, &never, &|_, _| {}).unwrap());
+        while second_clock.waits().is_empty() && !second.is_finished() && begin.elapsed().as_secs() < 20 {
+            std::thread::yield_now();
+        }
+        release.send(()).unwrap();
+        let verdicts = [first.join().unwrap(), second.join().unwrap()].concat();
+        assert!(matches!(verdicts[0], Verdict::Unusable(..)), "{verdicts:?}");
+        assert_eq!(verdicts[1], Verdict::Failed(text(&verdicts[0]).to_owned()));
+    });
+    assert_eq!(world.server.take_requests().len(), 1);
+    // Nobody waits any more, and it is not stored.
+    assert_eq!(text(&world.ask(world.settings(), &asked)[0]), "Rating: [[7]]");
 }
 
 #[test]

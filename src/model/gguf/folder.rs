@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use super::tokenizer::{BuiltTokenizer, tokenizer};
 use super::vocabulary::Vocabulary;
 use super::weights::{self, WeightType, Written};
 use super::{GgufError, GgufFault};
+use crate::store::atomic::PendingFolder;
 
 /// Choices of an import.
 #[derive(Clone, Debug, Default)]
@@ -56,17 +57,15 @@ pub fn import(source: &Path, target: &Path, options: &ImportOptions) -> Result<I
     let file = File::open(source).map_err(GgufError::io(source))?;
     let model = Model::read(file, options).map_err(|fault| GgufError::File { path: source.into(), fault })?;
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(GgufError::io(parent))?;
     // A folder of its own next to the target: renaming it makes all files appear at once.
-    let partial = tempfile::Builder::new()
-        .prefix(".import-")
-        .permissions(fs::Permissions::from_mode(0o777))
-        .tempdir_in(parent)
-        .map_err(GgufError::io(parent))?;
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let partial = PendingFolder::create(parent, &name).map_err(GgufError::io(parent))?;
     let summary = model.write(source, partial.path(), options)?;
-    fs::rename(partial.path(), target).map_err(GgufError::io(target))?;
-    // Nothing is left under the old name.
-    let _ = partial.keep();
+    partial.commit(target).map_err(|source| match source.kind() {
+        // Another process has written it since.
+        ErrorKind::DirectoryNotEmpty => GgufError::TargetExists(target.into()),
+        _ => GgufError::io(target)(source),
+    })?;
     Ok(summary)
 }
 
@@ -76,7 +75,7 @@ fn check_target(target: &Path) -> Result<(), GgufError> {
             None => Ok(()),
             Some(_) => Err(GgufError::TargetExists(target.into())),
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(_) if target.exists() => Err(GgufError::TargetExists(target.into())),
         Err(error) => Err(GgufError::io(target)(error)),
     }

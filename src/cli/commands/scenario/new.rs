@@ -1,5 +1,6 @@
 //! `fedreplay scenario new`: a commented scenario to start from.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use fedreplay::inputs::PlanInputs;
 use fedreplay::ledger::LedgerError;
 use fedreplay::run::refuse_inside_run;
 use fedreplay::scenario::Scenario;
-use fedreplay::store::atomic;
+use fedreplay::store::atomic::Pending;
 
 /// Template of the scenario, with the placeholders `NAME`, `MODEL` and `DATA`.
 const TEMPLATE: &str = include_str!("new.ron");
@@ -35,7 +36,7 @@ pub struct ScenarioNewArguments {
     json: bool,
 }
 
-/// Writes the file, and removes it again if it cannot be run as it is.
+/// Writes the file if it can be run as it is.
 pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, CommandError> {
     let file = &arguments.file;
     if file.symlink_metadata().is_ok() {
@@ -57,11 +58,10 @@ pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, CommandError> 
     for (placeholder, value) in [("NAME", stem), ("MODEL", text_of(&model)), ("DATA", text_of(&data))] {
         text = text.replace(&format!("\"{placeholder}\""), &quote(&value));
     }
-    atomic::write(file, text.as_bytes()).map_err(LedgerError::io(file))?;
-    if let Err(error) = check(file) {
-        let _ = std::fs::remove_file(file);
-        return Err(error);
-    }
+    let mut pending = Pending::for_path(file).map_err(LedgerError::io(file))?;
+    pending.file().write_all(text.as_bytes()).map_err(LedgerError::io(file))?;
+    check(pending.path())?;
+    pending.commit(file).map_err(LedgerError::io(file))?;
     say!("wrote {}; `fedreplay run {}` runs it", file.display(), file.display());
     if arguments.json {
         say!("{}", json!({ "scenario": shown(file) }));
