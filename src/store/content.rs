@@ -243,7 +243,8 @@ mod tests {
         let (folder, store) = opened();
         drop(store);
         // No process has the largest number.
-        let left = ["sessions/4294967295-0", "claims/left", "partial/.entry.4294967295-0.partial", "runs/.x.1-0.partial"];
+        let left =
+            ["sessions/4294967295-0", "claims/left", "partial/.entry.4294967295-0.partial", "runs/.x.1-0.partial"];
         for name in left {
             fs::write(folder.path().join(name), "half").expect("a writable folder");
         }

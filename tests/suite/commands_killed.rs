@@ -15,7 +15,7 @@ use nix::sys::signal::Signal::{self, SIGINT, SIGKILL, SIGTERM};
 
 use super::evaluation::question;
 use super::signed::LAB;
-use super::support::{Said, World, draws, not_possible, project, trials};
+use super::support::{Said, World, draws, not_possible, output, project, trials};
 use super::test_support::chat_endpoint::ChatEndpoint;
 use super::traced::{self, End, Moment, Traced};
 
@@ -56,9 +56,17 @@ use Twice::{Both, One, OneOrBoth};
 const CASES: &[Case] = &[
     case("run scenario.ron --out out --store fresh --workers 2", run("out", "resume out --store fresh"), One("out")),
     case("plan scenario.ron --out out", run("out", "resume out"), One("out")),
-    case("sweep sweep.ron --out out --store store --workers 2", run("out", "sweep sweep.ron --out out --store store --workers 2"), OneOrBoth("out")),
+    case(
+        "sweep sweep.ron --out out --store store --workers 2",
+        run("out", "sweep sweep.ron --out out --store store --workers 2"),
+        OneOrBoth("out"),
+    ),
     case("resume begun --store none --workers 2", run("begun", "resume begun --store none --workers 2"), One("begun")),
-    case("fork run --at-round 2 --set training.lr=0.02 --out out --store store", run("out", "resume out --store store"), One("out")),
+    case(
+        "fork run --at-round 2 --set training.lr=0.02 --out out --store store",
+        run("out", "resume out --store store"),
+        One("out"),
+    ),
     case("replay run --workers 2", Nothing, Both),
     case("replay run --scratch scratch --workers 2", Nothing, Both),
     case("replay run --round 2 --store store", Nothing, Both),
@@ -82,8 +90,12 @@ const CASES: &[Case] = &[
     case("generate scenario-reference", Nothing, Both),
     case("generate ledger-reference", Nothing, Both),
     case("report run other --out page.html", Whole, Both),
-    case("eval base --bench vicuna --data questions --answer-tokens-max 4 --store store --out out --judge-url {judge} \
-          --judge-model judge --judge-concurrency 1", Whole, Both),
+    case(
+        "eval base --bench vicuna --data questions --answer-tokens-max 4 --store store --out out --judge-url {judge} \
+          --judge-model judge --judge-concurrency 1",
+        Whole,
+        Both,
+    ),
     case("eval run --store store --out out", Whole, Both),
     case("store ls --store store", Nothing, Both),
     case("store verify --store store", Nothing, Both),
@@ -195,7 +207,8 @@ impl<'a> Stage<'a> {
 
     /// Looks for what is half-made under a final name.
     fn find_half_made(&mut self, case: &Case, about: &str, before: &Tree, expected: &Tree) {
-        let is_done = |run: &str| Manifest::read(&self.world.path(run)).is_ok_and(|manifest| manifest.state == RunState::Done);
+        let is_done =
+            |run: &str| Manifest::read(&self.world.path(run)).is_ok_and(|manifest| manifest.state == RunState::Done);
         let found = self.tree(case);
         let mut half_made = Vec::new();
         for (name, bytes) in &found {
@@ -261,9 +274,11 @@ impl<'a> Stage<'a> {
 
     /// Lets the command go on undisturbed, after which it must be done.
     fn go_on(&mut self, case: &Case, about: &str) {
-        let said = Said::of(self.command(self.line(case)).output().expect("the binary can be run"));
+        let said = said(self.command(self.line(case)));
         let is_done_already = said.code == Some(2)
-            && ["is there already", "exists", "nothing to resume", "already"].iter().any(|part| said.stderr.contains(part));
+            && ["is there already", "exists", "nothing to resume", "already"]
+                .iter()
+                .any(|part| said.stderr.contains(part));
         if said.code != Some(0) && !is_done_already {
             self.fault(case, about, format!("goes on with {:?}: {}", said.code, said.stderr));
         }
@@ -292,7 +307,11 @@ impl<'a> Stage<'a> {
         }
         let most = Duration::from_secs(2);
         if *took > most && *took > most.mul_f64(self.slowness()) {
-            self.fault(case, about, format!("ended after {took:?}, on a machine that is {:.1} times slow", self.slowness()));
+            self.fault(
+                case,
+                about,
+                format!("ended after {took:?}, on a machine that is {:.1} times slow", self.slowness()),
+            );
         }
     }
 
@@ -306,9 +325,9 @@ impl<'a> Stage<'a> {
     /// Runs two of the command at once.
     fn twice(&mut self, case: &Case, of: &Undisturbed) {
         self.reset();
-        let begin = || self.command(case.line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let children = [begin(), begin()].map(|child| child.expect("the binary can be run"));
-        let said = children.map(|child| Said::of(child.wait_with_output().expect("a child")));
+        let [first, second] = [self.command(case.line), self.command(case.line)];
+        let both = std::thread::spawn(move || said(first));
+        let said = [said(second), both.join().expect("a command was run")];
         let lost: Vec<&Said> = said.iter().filter(|said| said.code != Some(0)).collect();
         let most = match case.twice {
             Both => 0..=0,
@@ -331,7 +350,8 @@ impl<'a> Stage<'a> {
 
     /// The judge gets each question once, but for those that were under way when the process was disturbed.
     fn check_judge(&mut self, case: &Case, about: &str, disturbed: usize) {
-        let mut bodies: Vec<String> = self.judge.take_requests().iter().map(|request| request.body.to_string()).collect();
+        let mut bodies: Vec<String> =
+            self.judge.take_requests().iter().map(|request| request.body.to_string()).collect();
         let requests = bodies.len();
         bodies.sort();
         bodies.dedup();
@@ -346,6 +366,11 @@ struct Undisturbed {
     opens: u64,
     changes: u64,
     tree: Tree,
+}
+
+/// Runs a command that nobody disturbs.
+fn said(mut command: Command) -> Said {
+    Said::of(output(&mut command).expect("the binary can be run"))
 }
 
 fn walk(folder: &Path, name: &str, tree: &mut Tree) {
@@ -455,7 +480,8 @@ fn every_command_of_the_program_is_in_the_table() {
     world.fedreplay(&["generate", "man", "--out", "man"]).succeeded();
     let pages = fs::read_dir(world.path("man")).expect("man pages").map(|page| page.expect("a page").file_name());
     let pages: Vec<String> = pages.map(|page| page.to_string_lossy().into_owned()).collect();
-    let names: Vec<&str> = pages.iter().filter_map(|page| page.strip_prefix("fedreplay-")?.strip_suffix(".1")).collect();
+    let names: Vec<&str> =
+        pages.iter().filter_map(|page| page.strip_prefix("fedreplay-")?.strip_suffix(".1")).collect();
     // The page of a command with subcommands is not that of one which does something.
     let is_parent = |name: &str| names.iter().any(|other| other.starts_with(&format!("{name}-")));
     let commands = names.iter().filter(|name| !is_parent(name) && **name != "help" && !name.ends_with("-help"));
