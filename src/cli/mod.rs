@@ -124,6 +124,9 @@ pub fn main() -> ExitCode {
         if code == exit::INTERRUPTED {
             code = signals::code().unwrap_or(code);
             advice = signals::advice().map(str::to_owned);
+            if !signals::may_say() {
+                return ExitCode::from(code);
+            }
         }
         let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
         output::error(format_args!("{error}{advice}"));

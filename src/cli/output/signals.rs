@@ -25,6 +25,9 @@ static FIRST: AtomicU8 = AtomicU8::new(0);
 /// Whether the process is about to end by a signal.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
+/// Whether it was said that the command was interrupted.
+static SAID: AtomicBool = AtomicBool::new(false);
+
 /// How the command ends. Until the command is known, it has nothing to finish.
 static STOPPING: Mutex<Stopping> = Mutex::new(Stopping::AtOnce);
 
@@ -137,6 +140,9 @@ fn received(signal: Signal) {
 /// Ends the process in the middle of its work, and says how to go on. Nobody may be reading stderr, so that writing to it would
 /// never end: the message has a thread of its own and a moment.
 fn give_up() -> ! {
+    if !may_say() {
+        end();
+    }
     let (said, done) = mpsc::channel();
     let speaker = thread::Builder::new().spawn(move || {
         match *STOPPING.lock().expect("nobody panics while setting it") {
@@ -167,6 +173,12 @@ fn end() -> ! {
         let _ = done.recv_timeout(TO_TIDY);
     }
     end_process(code().unwrap_or(128))
+}
+
+/// Returns whether the caller is the one to say that the command was interrupted: it is said once, by the command that ends itself
+/// or by [`give_up`].
+pub fn may_say() -> bool {
+    !SAID.swap(true, Ordering::SeqCst)
 }
 
 /// Waits for the end if the process is about to end by a signal: what the command says then may follow from files that were
