@@ -191,7 +191,7 @@ impl<'a> Stage<'a> {
         }
         tree.retain(|name, _| {
             let is_of_run = case.is_of_run(name);
-            !name.contains("/timing/") && !(is_of_run && name.ends_with("/report.html"))
+            !(name.contains("/timing/") || is_of_run && name.ends_with("/report.html"))
         });
         tree
     }

@@ -48,6 +48,7 @@ pub struct Traced {
 ///
 /// # Errors
 /// If this host lets nobody trace.
+#[expect(clippy::zombie_processes, reason = "the tracer waits for it")]
 pub fn run(mut command: Command, stderr: &Path, moment: Option<Moment>) -> Result<Traced, Errno> {
     let file = File::create(stderr).expect("a writable folder");
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().expect("the binary can be run");
