@@ -29,6 +29,7 @@ fn main() {
         .include(include.join("torch/csrc/api/include"))
         // Without it `at::parallel_for` is a plain loop. The threads are LibTorch's own: both link one libgomp.
         .flag("-fopenmp")
+        .file("src/training/kernels/native/limits.cpp")
         .file("src/training/kernels/native/memory.cpp")
         .file("src/training/kernels/native/shim.cpp")
         .compile("fedreplay_shim");

@@ -94,7 +94,12 @@ enum Command {
     Privacy(privacy::PrivacyArguments),
 }
 
-/// Waits for signals that ask the program to stop. Comes first in the process.
+/// Prepares for limits of the machine, which would otherwise be panics. Comes first in the process.
+pub fn name_limits() {
+    output::limits::name_limits();
+}
+
+/// Waits for signals that ask the program to stop. Comes before any thread is started.
 pub fn watch_signals() {
     signals::watch();
 }

@@ -1,19 +1,23 @@
 //! Export of all tables of a run as CSV, with a table that describes their columns.
 
 use std::borrow::Cow;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::csv::WriterBuilder;
 use arrow::datatypes::Field;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use super::write;
 use crate::ledger::{
-    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, RunTables, Table, TaskRow,
+    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, RunTables, Table,
+    TableParts, TaskRow,
 };
 use crate::run::RunError;
+use crate::store::atomic;
 
 /// Writes one file per table and `columns.csv` into the folder `out`, and returns the number of rows of all tables. With
 /// `for_spreadsheets`, a text that a spreadsheet would compute as a formula has an apostrophe before it.
@@ -22,51 +26,76 @@ use crate::run::RunError;
 /// If the tables cannot be read, or a file cannot be written.
 pub fn csv(run_folder: &Path, out: &Path, for_spreadsheets: bool) -> Result<u64, RunError> {
     let tables = RunTables::read(run_folder)?;
+    let mut written =
+        CsvFolder { out, for_spreadsheets, columns: "table,column,type,unit,description\n".into(), rows: 0 };
+    written.parts(PopulationRow::NAME, tables.population()?)?;
+    written.parts(EventRow::NAME, tables.parts::<EventRow>()?)?;
+    written.parts(TaskRow::NAME, tables.parts::<TaskRow>()?)?;
+    written.table(RoundRow::NAME, tables.rounds().rows(), [].into_iter())?;
     let evaluations = EvaluationRow::batch(&tables.evaluations()?);
-    let population = tables.population()?;
-    let events = tables.events()?;
-    let tasks = tables.tasks()?;
-    let generations = tables.generations()?;
-    let lineage = tables.lineage()?;
-    let all = [
-        (PopulationRow::NAME, population.rows()),
-        (EventRow::NAME, events.rows()),
-        (TaskRow::NAME, tasks.rows()),
-        (RoundRow::NAME, tables.rounds().rows()),
-        (EvaluationRow::NAME, &evaluations),
-        (GenerationRow::NAME, generations.rows()),
-        (LineageRow::NAME, lineage.rows()),
-    ];
-    for (name, rows) in all {
-        let path = out.join(format!("{name}.csv"));
-        match for_spreadsheets {
-            true => write_rows(&path, &without_formulas(rows))?,
-            false => write_rows(&path, rows)?,
-        }
+    written.table(EvaluationRow::NAME, &evaluations, [].into_iter())?;
+    written.parts(GenerationRow::NAME, tables.parts::<GenerationRow>()?)?;
+    written.parts(LineageRow::NAME, tables.parts::<LineageRow>()?)?;
+    write(&out.join("columns.csv"), written.columns.as_bytes())?;
+    Ok(written.rows)
+}
+
+/// Folder of CSV files under construction.
+struct CsvFolder<'a> {
+    out: &'a Path,
+    for_spreadsheets: bool,
+    /// Table of all columns.
+    columns: String,
+    /// Number of the rows of all tables.
+    rows: u64,
+}
+
+impl CsvFolder<'_> {
+    /// Writes the file of a table, of which one part is in memory.
+    fn parts(&mut self, table: &str, parts: TableParts) -> Result<(), LedgerError> {
+        let none = parts.empty();
+        self.table(table, none.rows(), parts.map(|part| Ok(part?.rows().clone())))
     }
-    let mut columns = String::from("table,column,type,unit,description\n");
-    for (table, rows) in all {
-        for field in rows.schema_ref().fields() {
+
+    /// Writes the file of a table with these rows.
+    fn table(
+        &mut self,
+        table: &str,
+        first: &RecordBatch,
+        others: impl Iterator<Item = Result<RecordBatch, LedgerError>>,
+    ) -> Result<(), LedgerError> {
+        for field in first.schema_ref().fields() {
             let data_type = field.data_type().to_string();
             let cells = [table, field.name(), &data_type, metadata(field, "unit"), metadata(field, "description")];
-            columns += &(cells.map(quoted).join(",") + "\n");
+            self.columns += &(cells.map(quoted).join(",") + "\n");
         }
+        let path = self.out.join(format!("{table}.csv"));
+        let mut pending = atomic::Pending::create(self.out, table).map_err(LedgerError::io(&path))?;
+        let mut writer = WriterBuilder::new().with_header(true).build(BufWriter::new(pending.file()));
+        for rows in std::iter::once(Ok(first.clone())).chain(others) {
+            let mut rows = rows?;
+            self.rows += rows.num_rows() as u64;
+            if self.for_spreadsheets {
+                rows = without_formulas(&rows);
+            }
+            writer.write(&rows).map_err(|error| unwritten(&path, error))?;
+        }
+        writer.into_inner().flush().map_err(LedgerError::io(&path))?;
+        pending.commit(&path).map_err(LedgerError::io(&path))
     }
-    write(&out.join("columns.csv"), columns.as_bytes())?;
-    Ok(all.iter().map(|(_, rows)| rows.num_rows() as u64).sum())
+}
+
+/// Returns the error of writing rows to a file.
+fn unwritten(path: &Path, error: ArrowError) -> LedgerError {
+    match error {
+        ArrowError::IoError(_, source) => LedgerError::Io { path: path.to_owned(), source },
+        other => LedgerError::malformed(path, other.to_string()),
+    }
 }
 
 /// Returns an entry of a column's metadata, which is empty if it is missing.
 fn metadata<'a>(field: &'a Field, key: &str) -> &'a str {
     field.metadata().get(key).map(String::as_str).unwrap_or_default()
-}
-
-fn write_rows(path: &Path, rows: &RecordBatch) -> Result<(), LedgerError> {
-    let mut bytes = Vec::new();
-    let mut writer = WriterBuilder::new().with_header(true).build(&mut bytes);
-    writer.write(rows).map_err(|error| LedgerError::malformed(path, error.to_string()))?;
-    drop(writer);
-    write(path, &bytes)
 }
 
 /// Returns rows in which no text begins as a formula does. Numbers stay as they are.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::ledger::{LedgerError, RunTables, TableView};
+use crate::ledger::{LedgerError, RunTables, TableParts, TableView};
 use crate::results::main_curve;
 use crate::run::RunError;
 use crate::store::atomic;
@@ -40,7 +40,7 @@ pub fn perfetto(run_folder: &Path, out: &Path) -> Result<u64, RunError> {
     let clients_from = FIRST_TRACK + lanes.all.len() as u64;
     let mut trace = Trace { out: BufWriter::new(pending.file()), events: 0, path: out, clients_from };
     trace.text("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n")?;
-    trace.name_tracks(&lanes, &population)?;
+    trace.name_tracks(&lanes, population)?;
     trace.rounds(tables.rounds(), &lanes)?;
     trace.tasks(&tasks)?;
     trace.in_flight(&tasks)?;
@@ -116,7 +116,7 @@ impl Trace<'_> {
     }
 
     /// Writes the names of both groups of tracks and of all tracks, with indices by which viewers sort them.
-    fn name_tracks(&mut self, lanes: &Lanes, population: &TableView) -> Result<(), LedgerError> {
+    fn name_tracks(&mut self, lanes: &Lanes, population: TableParts) -> Result<(), LedgerError> {
         for (process, name) in [(SERVER, "server"), (CLIENTS, "clients")] {
             self.event(&json!({ "ph": "M", "pid": process, "name": "process_name", "args": { "name": name } }))?;
             self.event(&json!({
@@ -128,12 +128,15 @@ impl Trace<'_> {
             let beside = if *lane == 0 { String::new() } else { format!(", beside others ({lane})") };
             self.name_track(SERVER, track, &format!("rounds{whose}{beside}"))?;
         }
-        let ids = population.names("client_id")?;
-        let devices = population.names("device")?;
-        let links = population.names("link")?;
-        for (client, id) in ids.iter().enumerate() {
-            let track = self.clients_from + client as u64;
-            self.name_track(CLIENTS, track, &format!("{id} ({}, {})", devices[client], links[client]))?;
+        let mut track = self.clients_from;
+        for clients in population {
+            let clients = clients?;
+            let devices = clients.names("device")?;
+            let links = clients.names("link")?;
+            for ((id, device), link) in clients.names("client_id")?.into_iter().zip(devices).zip(links) {
+                self.name_track(CLIENTS, track, &format!("{id} ({device}, {link})"))?;
+                track += 1;
+            }
         }
         Ok(())
     }

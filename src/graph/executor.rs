@@ -84,11 +84,11 @@ impl<'a> Executor<'a> {
     /// when `body` returns.
     pub fn run<T>(&self, workers: usize, body: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
+            // The scope joins the workers, so they have to be told to end even if `body` panics, or one cannot be started.
+            let closing = Closing(self);
             for compute in self.computes.iter().cycle().take(workers) {
                 scope.spawn(|| self.work(compute));
             }
-            // The scope joins the workers, so they have to be told to end even if `body` panics.
-            let closing = Closing(self);
             let result = body();
             drop(closing);
             result

@@ -43,6 +43,19 @@ impl Chunk {
 pub(super) const TABLES: [&str; 6] =
     [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, GenerationRow::NAME, LineageRow::NAME, RoundRow::NAME];
 
+/// Returns the column of table `rounds` that counts the rows that a round added to a table; `None` of tables that are not filled
+/// by rounds, and of `rounds` itself.
+pub(super) fn count_column(table: &str) -> Option<&'static str> {
+    match table {
+        EventRow::NAME => Some("event_rows"),
+        TaskRow::NAME => Some("task_rows"),
+        EvaluationRow::NAME => Some("evaluation_rows"),
+        GenerationRow::NAME => Some("generation_rows"),
+        LineageRow::NAME => Some("lineage_rows"),
+        _ => None,
+    }
+}
+
 /// Whether a run has a table of this name.
 pub fn is_table(name: &str) -> bool {
     name == PopulationRow::NAME || TABLES.contains(&name)

@@ -6,10 +6,11 @@ use arrow::array::{Array, ArrayRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::batches::TableBatches;
 use super::chunk::{ChunkBatches, chunk_hashes};
 use super::digest::DIGEST_COLUMNS;
 use super::lineage::{Lineage, LineageEntry};
-use super::reader::{RoundChunks, read_table};
+use super::reader::{RoundChunks, client_count};
 use super::{Chunk, EventRow, LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table};
 
 /// Description of a difference.
@@ -99,8 +100,7 @@ impl Pair<'_> {
 
     /// Compares population, rounds and start of the runs.
     fn compare(&self) -> Result<Option<Comparison>, LedgerError> {
-        let [left, right] = self.both(|folder, _| read_table(folder, PopulationRow::NAME))?;
-        let population = first_difference(PopulationRow::NAME, &left, &right, 0);
+        let population = self.compare_populations()?;
         let [left, right] = self.both(|folder, manifest| {
             let read = RoundChunks::read(folder, manifest.schema_version)?;
             read.chunks().map_err(|reason| LedgerError::malformed(folder, reason))
@@ -131,6 +131,22 @@ impl Pair<'_> {
         let Some(first) = first else { return Ok(None) };
         let [key, result] = self.orders()?;
         Ok(Some(Comparison { first, event, key, result }))
+    }
+
+    /// Compares the populations, of which a block each is in memory.
+    fn compare_populations(&self) -> Result<Option<Difference>, LedgerError> {
+        let [left, right] = self.both(|folder, _| Ok(TableBatches::open(folder, PopulationRow::NAME)?.in_blocks()))?;
+        let mut first_row = 0;
+        for (left, right) in left.zip(right) {
+            let left = left?;
+            let found = first_cell(&Place { table: PopulationRow::NAME, round: 0, first_row }, &left, &right?);
+            if found.is_some() {
+                return Ok(found);
+            }
+            first_row += left.num_rows();
+        }
+        let counts = self.both(|folder, _| client_count(folder))?;
+        Ok(count_difference(PopulationRow::NAME, counts, 0))
     }
 
     /// Reads something of both runs.
@@ -224,8 +240,28 @@ fn compare_chunks(left: &ChunkBatches, right: &ChunkBatches, round: u32) -> Opti
     pairs.find_map(|(table, left, right)| first_difference(table, left, right, round))
 }
 
-/// Returns the first cell that differs, by rows. Of two versions of a table, the columns that both have are compared.
+/// Returns the first cell that differs, by rows, or else the numbers of rows if they differ.
 fn first_difference(table: &str, left: &RecordBatch, right: &RecordBatch, round: u32) -> Option<Difference> {
+    let cell = first_cell(&Place { table, round, first_row: 0 }, left, right);
+    cell.or_else(|| count_difference(table, [left.num_rows(), right.num_rows()], round))
+}
+
+/// Returns the difference of two numbers of rows.
+fn count_difference(table: &str, [left, right]: [usize; 2], round: u32) -> Option<Difference> {
+    (left != right).then(|| Difference(format!("round {round}, table {table}: {left} rows against {right}")))
+}
+
+/// Place of rows that are compared.
+struct Place<'a> {
+    table: &'a str,
+    round: u32,
+    /// Number of the first row.
+    first_row: usize,
+}
+
+/// Returns the first cell that differs, by rows. Of two versions of a table, the columns that both have are compared.
+fn first_cell(place: &Place, left: &RecordBatch, right: &RecordBatch) -> Option<Difference> {
+    let Place { table, round, first_row } = place;
     let rows = left.num_rows().min(right.num_rows());
     let schema = left.schema();
     let columns = schema.fields().iter().zip(left.columns()).filter_map(|(field, left)| {
@@ -240,16 +276,15 @@ fn first_difference(table: &str, left: &RecordBatch, right: &RecordBatch, round:
         for (column, left, right) in &columns {
             if left.slice(row, 1).to_data() != right.slice(row, 1).to_data() {
                 return Some(Difference(format!(
-                    "round {round}, table {table}, row {row}, {column}: {} against {}",
+                    "round {round}, table {table}, row {}, {column}: {} against {}",
+                    first_row + row,
                     cell_text(left, row),
                     cell_text(right, row)
                 )));
             }
         }
     }
-    (left.num_rows() != right.num_rows()).then(|| {
-        Difference(format!("round {round}, table {table}: {} rows against {}", left.num_rows(), right.num_rows()))
-    })
+    None
 }
 
 /// Returns a cell as text, for messages and for comparing texts.

@@ -8,8 +8,9 @@ use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::chunk::count_column;
 use super::reader::read_table;
-use super::{EvaluationRow, EventRow, GenerationRow, LineageRow, RoundRow, Table, TaskRow};
+use super::{RoundRow, Table};
 use crate::store::without_panic;
 
 /// Describes the location of damage in `name`, a file of the run in `run_folder`, as far as the file's structure or the digest
@@ -81,19 +82,12 @@ struct Rounds(Vec<Range<u64>>);
 
 /// Reads from table `rounds` which rows each round added to a table.
 fn rounds_in(run_folder: &Path, table: &str) -> Rounds {
-    let column = match table {
-        name if name == EventRow::NAME => "event_rows",
-        name if name == TaskRow::NAME => "task_rows",
-        name if name == EvaluationRow::NAME => "evaluation_rows",
-        name if name == GenerationRow::NAME => "generation_rows",
-        name if name == LineageRow::NAME => "lineage_rows",
-        _ => "",
-    };
     let Ok(rounds) = read_table(run_folder, RoundRow::NAME) else { return Rounds(vec![]) };
     let counts: Vec<u64> = if table == RoundRow::NAME {
         vec![1; rounds.num_rows()]
     } else {
-        let counts = rounds.column_by_name(column).and_then(|counts| counts.as_primitive_opt::<UInt64Type>());
+        let counts = count_column(table).and_then(|column| rounds.column_by_name(column));
+        let counts = counts.and_then(|counts| counts.as_primitive_opt::<UInt64Type>());
         let Some(counts) = counts else { return Rounds(vec![]) };
         counts.iter().map(Option::unwrap_or_default).collect()
     };

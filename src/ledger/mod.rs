@@ -4,6 +4,7 @@
 //! cache hits are in no table. While a run is in progress, the files `ledger/TABLE/FIRST-LAST.parquet` have up to a hundred
 //! rounds each; at the end they are joined into one file per table.
 
+mod batches;
 mod chunk;
 mod compare;
 mod digest;
@@ -23,6 +24,7 @@ mod verify;
 mod view;
 mod writer;
 
+pub use batches::TableBatches;
 pub use chunk::{Chunk, is_table};
 pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
 pub use digest::{Chain, chunk_hash, rows_digest};
@@ -39,7 +41,7 @@ pub use tables::{
 };
 pub use values::{ColumnValue, EvalSubject, RoundEnd, Split};
 pub use verify::{UNFINISHED, verify, verify_rows};
-pub use view::{RunTables, TableView};
+pub use view::{RunTables, TableParts, TableView};
 pub use writer::{LedgerStream, LedgerWriter, write_table};
 
 use std::error::Error;

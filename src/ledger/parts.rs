@@ -14,15 +14,22 @@ use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 
 use super::LedgerError;
+use super::batches::{READ_ROWS, batches, parts};
 use super::chunk::{ChunkBatches, TABLES, part_name, write_parquet};
 use super::queue::Loads;
-use super::reader::{READ_ROWS, batches, parts};
 
 /// Delay after which a finished round is written. A run whose results are all in the store ends sooner, and needs no files of
 /// single rounds that would be joined at once.
 const PACE: Duration = Duration::from_millis(100);
 
-/// Largest number of rounds in a file of an unfinished run.
+/// Shortest delay as a multiple of the time that the last writing took: a run that is continued finds hundreds of rounds per second
+/// in the store, which must not wait for a slow disk.
+const PAUSE: u32 = 8;
+
+/// Longest delay after which a finished round is written.
+const LONGEST_PACE: Duration = Duration::from_secs(2);
+
+/// Number of rounds from which on a file of an unfinished run is full.
 const FULL_ROUNDS: u32 = 100;
 
 /// [rows] -- Number of rows, over all tables, from which on the newest files are full, so that they are not copied again.
@@ -38,6 +45,8 @@ pub(super) struct RoundParts {
     first: u32,
     /// Newest file of each table, if it is not full.
     open: Option<OpenPart>,
+    /// Delay after which the next round is written.
+    pace: Duration,
 }
 
 /// The newest files of a run's tables, with the same rounds in each.
@@ -58,22 +67,25 @@ impl OpenPart {
 impl RoundParts {
     /// Creates the parts of a run without rounds. The first round has number 1.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), waiting: vec![], first: 1, open: None }
+        Self { folder: folder.to_owned(), waiting: vec![], first: 1, open: None, pace: PACE }
     }
 
     /// Writes rounds shortly after they come, together with others that come within the same moment: the body of the thread.
     /// Rounds that come just before the end are left to [`Self::join`].
     pub fn write_from(mut self, rounds: Loads<ChunkBatches>) -> Result<Self, LedgerError> {
         loop {
-            let deadline = match rounds.recv() {
-                Ok(Some(round)) => {
-                    self.waiting.push(round);
-                    Instant::now() + PACE
-                }
+            match rounds.recv() {
+                Ok(Some(round)) => self.waiting.push(round),
                 Ok(None) => return Ok(self),
                 Err(_) => break,
-            };
+            }
+            let deadline = Instant::now() + self.pace;
+            let mut rows = 0;
             let next = loop {
+                rows += self.waiting.last().map_or(0, row_count);
+                if rows >= FULL_ROWS {
+                    break Err(RecvTimeoutError::Timeout);
+                }
                 match rounds.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                     Ok(Some(round)) => self.waiting.push(round),
                     other => break other,
@@ -92,13 +104,13 @@ impl RoundParts {
 
     /// Writes all rounds that are waiting.
     fn write(&mut self) -> Result<(), LedgerError> {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        while !waiting.is_empty() {
-            let room = FULL_ROUNDS - self.open.map_or(0, |open| open.last + 1 - open.first);
-            let rest = waiting.split_off(waiting.len().min(room as usize));
-            self.extend(&waiting)?;
-            waiting = rest;
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return Ok(());
         }
+        let began = Instant::now();
+        self.extend(&waiting)?;
+        self.pace = (began.elapsed() * PAUSE).clamp(PACE, LONGEST_PACE);
         Ok(())
     }
 
@@ -148,6 +160,11 @@ impl RoundParts {
         }
         Ok(())
     }
+}
+
+/// Returns the number of rows that a round adds to all tables.
+fn row_count(round: &ChunkBatches) -> usize {
+    round.named().map(|(_, batch)| batch.num_rows()).sum()
 }
 
 /// Returns the rows of a table in each of these rounds.
@@ -229,6 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn many_rounds_that_come_together_are_one_file() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut written = RoundParts::new(folder.path());
+        for number in 1..=2500 {
+            let row = RoundRow { round: number, status: RoundEnd::Failed, ..RoundRow::default() };
+            written.waiting.push(ChunkBatches::of(&Chunk { round: row, ..Chunk::default() }));
+            if number % 1200 == 50 {
+                written.write().expect("a writable folder");
+            }
+        }
+        written.write().expect("a writable folder");
+        let files = parts(&folder.path().join("rounds")).expect("a folder");
+        let files: Vec<_> = files.iter().map(|part| (part.first, part.last)).collect();
+        assert_eq!(files, [(1, 1250), (1251, 2450), (2451, 2500)]);
+    }
+
+    #[test]
     fn a_hundred_rounds_are_in_at_most_two_files_of_a_table_at_any_time() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut written = RoundParts::new(folder.path());
@@ -249,6 +283,6 @@ mod tests {
                 files.iter().map(|part| format!("{}-{}", part.first, part.last)).collect::<Vec<_>>().join(" ")
             })
             .into();
-        assert_eq!(names, ["1-100 101-200 201-250"; 2]);
+        assert_eq!(names, ["1-102 103-204 205-250"; 2]);
     }
 }

@@ -4,18 +4,17 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray, PrimitiveArray};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 
+use super::chunk::count_column;
 use super::{
     ColumnValue, EvaluationRow, EventRow, GenerationRow, LOSSES, LedgerError, LineageRow, Manifest, PopulationRow,
-    RoundRow, RunState, Split, Table, TaskRow, read_table,
+    RoundRow, RunState, Split, Table, TableBatches, TaskRow,
 };
 
-/// Number of attempts to read a table while the run joins its files.
-const ATTEMPTS: u32 = 3;
-
-/// Table of a run in memory.
+/// Table of a run, or a part of its rows, in memory.
 #[derive(Clone, Debug)]
 pub struct TableView {
     folder: PathBuf,
@@ -30,16 +29,7 @@ impl TableView {
     /// # Errors
     /// If a file cannot be read, or another program wrote it.
     pub fn read<T: Table>(run_folder: &Path) -> Result<Self, LedgerError> {
-        let folder = run_folder.join("ledger").join(T::NAME);
-        for attempt in 1.. {
-            match read_table(run_folder, T::NAME) {
-                Ok(rows) => return Ok(Self { folder, schema: T::schema(), rows }),
-                Err(error) if is_gone(&error, &folder) && attempt < ATTEMPTS => {}
-                Err(error) if is_gone(&error, &folder) && !holds_parquet(&folder) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Self { folder, schema: T::schema(), rows: RecordBatch::new_empty(T::schema()) })
+        TableParts::open::<T>(run_folder)?.whole()
     }
 
     /// Returns the number of rows.
@@ -176,15 +166,102 @@ impl TableView {
     pub fn fault(&self, reason: String) -> LedgerError {
         LedgerError::malformed(&self.folder, reason)
     }
+}
 
-    /// Limits the table to the rows that complete rounds count. A run in progress may have more rows; no run may have fewer.
-    fn claimed(self, claimed: u64, is_running: bool) -> Result<Self, LedgerError> {
-        let found = self.len() as u64;
-        if claimed > found || (claimed < found && !is_running) {
-            let reason = format!("it has {found} rows, and table rounds counts {claimed}");
-            return Err(LedgerError::Incomplete { path: self.folder, reason });
+/// Rows of a table in parts, of which one is in memory. In a table that rounds fill, these are the rows that complete rounds
+/// count: a run in progress may have more, and no run may have fewer.
+pub struct TableParts {
+    folder: PathBuf,
+    /// Schema of this version.
+    schema: SchemaRef,
+    /// `None` if the table has no file.
+    batches: Option<TableBatches>,
+    claimed: Option<Claimed>,
+    /// Number of rows that were read.
+    read: u64,
+    is_over: bool,
+}
+
+/// [rows] -- Rows that complete rounds count.
+struct Claimed {
+    rows: u64,
+    /// Whether the table may have more.
+    is_running: bool,
+}
+
+impl TableParts {
+    /// Opens one table of the run in `run_folder`. A table without files is empty.
+    fn open<T: Table>(run_folder: &Path) -> Result<Self, LedgerError> {
+        let folder = run_folder.join("ledger").join(T::NAME);
+        let mut opened = TableBatches::open(run_folder, T::NAME);
+        if opened.as_ref().is_err_and(|error| is_gone(error, &folder) && holds_parquet(&folder)) {
+            // The run has written its first file, or joined some, while the folder was listed.
+            opened = TableBatches::open(run_folder, T::NAME);
         }
-        Ok(Self { rows: self.rows.slice(0, claimed as usize), ..self })
+        let batches = match opened {
+            Ok(batches) => Some(batches),
+            Err(error) if is_gone(&error, &folder) && !holds_parquet(&folder) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { folder, schema: T::schema(), batches, claimed: None, read: 0, is_over: false })
+    }
+
+    /// Returns the table without rows.
+    pub fn empty(&self) -> TableView {
+        let schema = self.batches.as_ref().map_or_else(|| self.schema.clone(), TableBatches::schema);
+        self.view(RecordBatch::new_empty(schema))
+    }
+
+    fn view(&self, rows: RecordBatch) -> TableView {
+        TableView { folder: self.folder.clone(), schema: self.schema.clone(), rows }
+    }
+
+    /// Reads all rows.
+    fn whole(mut self) -> Result<TableView, LedgerError> {
+        let mut whole = self.empty();
+        let schema = whole.rows.schema();
+        let rows = self.by_ref().map(|part| Ok(part?.rows)).collect::<Result<Vec<_>, LedgerError>>()?;
+        whole.rows = concat_batches(&schema, &rows).map_err(|error| whole.fault(error.to_string()))?;
+        Ok(whole)
+    }
+
+    fn read_next(&mut self) -> Result<Option<RecordBatch>, LedgerError> {
+        let next = self.batches.as_mut().and_then(Iterator::next).transpose()?;
+        let Some(Claimed { rows: claimed, is_running }) = self.claimed else { return Ok(next) };
+        let before = self.read;
+        self.read += next.as_ref().map_or(0, |rows| rows.num_rows() as u64);
+        let is_short = next.is_none() && self.read < claimed;
+        if is_short || (self.read > claimed && !is_running) {
+            return Err(self.incomplete(claimed));
+        }
+        let left = usize::try_from(claimed.saturating_sub(before)).unwrap_or(usize::MAX);
+        Ok(next.filter(|_| left > 0).map(|rows| rows.slice(0, rows.num_rows().min(left))))
+    }
+
+    /// Returns the error that the table has another number of rows than the rounds count.
+    fn incomplete(&mut self, claimed: u64) -> LedgerError {
+        // All rows are counted for the message.
+        for batch in self.batches.iter_mut().flatten() {
+            match batch {
+                Ok(rows) => self.read += rows.num_rows() as u64,
+                Err(error) => return error,
+            }
+        }
+        let reason = format!("it has {} rows, and table rounds counts {claimed}", self.read);
+        LedgerError::Incomplete { path: self.folder.clone(), reason }
+    }
+}
+
+impl Iterator for TableParts {
+    type Item = Result<TableView, LedgerError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
+        let next = self.read_next().transpose();
+        self.is_over = !matches!(next, Some(Ok(_)));
+        next.map(|rows| rows.map(|rows| self.view(rows)))
     }
 }
 
@@ -221,7 +298,7 @@ impl RunTables {
         let is_running = Manifest::read(run_folder)?.state == RunState::Running;
         let rounds = TableView::read::<RoundRow>(run_folder)?;
         let tables = Self { run_folder: run_folder.to_owned(), is_running, rounds };
-        tables.check_there(&tables.rounds)?;
+        tables.check_there(&tables.rounds.folder)?;
         Ok(tables)
     }
 
@@ -230,23 +307,24 @@ impl RunTables {
         &self.rounds
     }
 
-    /// Reads table `population`, one row per client; empty if the run has not begun.
+    /// Reads table `population`, one row per client, in parts: there may be millions of clients. It is empty if the run has not
+    /// begun.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn population(&self) -> Result<TableView, LedgerError> {
-        let population = TableView::read::<PopulationRow>(&self.run_folder)?;
-        self.check_there(&population)?;
+    pub fn population(&self) -> Result<TableParts, LedgerError> {
+        let population = TableParts::open::<PopulationRow>(&self.run_folder)?;
+        self.check_there(&population.folder)?;
         Ok(population)
     }
 
-    /// Checks that a finished run has a file of this table.
-    fn check_there(&self, table: &TableView) -> Result<(), LedgerError> {
-        match self.is_running || holds_parquet(&table.folder) {
+    /// Checks that a finished run has a file of the table in this folder.
+    fn check_there(&self, folder: &Path) -> Result<(), LedgerError> {
+        match self.is_running || holds_parquet(folder) {
             true => Ok(()),
             false => {
                 let reason = "the run is done, and there is no file".into();
-                Err(LedgerError::Incomplete { path: table.folder.clone(), reason })
+                Err(LedgerError::Incomplete { path: folder.to_owned(), reason })
             }
         }
     }
@@ -256,7 +334,7 @@ impl RunTables {
     /// # Errors
     /// As [`TableView::read`], or if the table lacks rows that the rounds count; the same holds for the tables below.
     pub fn tasks(&self) -> Result<TableView, LedgerError> {
-        self.of_complete_rounds::<TaskRow>("task_rows")
+        self.parts::<TaskRow>()?.whole()
     }
 
     /// Reads table `events`, one row per event of virtual time.
@@ -264,7 +342,7 @@ impl RunTables {
     /// # Errors
     /// As [`TableView::read`].
     pub fn events(&self) -> Result<TableView, LedgerError> {
-        self.of_complete_rounds::<EventRow>("event_rows")
+        self.parts::<EventRow>()?.whole()
     }
 
     /// Reads table `evaluations`: losses and metrics of benchmarks.
@@ -272,7 +350,7 @@ impl RunTables {
     /// # Errors
     /// As [`TableView::read`].
     pub fn evaluations(&self) -> Result<Vec<EvaluationRow>, LedgerError> {
-        let view = self.of_complete_rounds::<EvaluationRow>("evaluation_rows")?;
+        let view = self.parts::<EvaluationRow>()?.whole()?;
         let rounds = view.counts("round")?;
         let versions = view.counts("version")?;
         let clients = view.counts_or_none("client")?;
@@ -325,7 +403,7 @@ impl RunTables {
     /// # Errors
     /// As [`TableView::read`].
     pub fn generations(&self) -> Result<TableView, LedgerError> {
-        self.of_complete_rounds::<GenerationRow>("generation_rows")
+        self.parts::<GenerationRow>()?.whole()
     }
 
     /// Reads table `lineage`, one row per order.
@@ -333,15 +411,21 @@ impl RunTables {
     /// # Errors
     /// As [`TableView::read`].
     pub fn lineage(&self) -> Result<TableView, LedgerError> {
-        self.of_complete_rounds::<LineageRow>("lineage_rows")
+        self.parts::<LineageRow>()?.whole()
     }
 
-    /// Reads a table, limited to the rows that the complete rounds count in column `counts`.
-    fn of_complete_rounds<T: Table>(&self, counts: &str) -> Result<TableView, LedgerError> {
+    /// Reads a table in parts, limited to the rows that complete rounds count.
+    ///
+    /// # Errors
+    /// As [`TableView::read`], or if the table has other rows than the rounds count; the latter at the end of its rows.
+    pub fn parts<T: Table>(&self) -> Result<TableParts, LedgerError> {
+        let mut parts = TableParts::open::<T>(&self.run_folder)?;
+        let Some(column) = count_column(T::NAME) else { return Ok(parts) };
         // A version that does not count these rows does not have the table.
-        let counts = if self.rounds.has(counts) { self.rounds.counts(counts)? } else { vec![] };
-        let claimed = counts.into_iter().fold(0, u64::saturating_add);
-        TableView::read::<T>(&self.run_folder)?.claimed(claimed, self.is_running)
+        let counts = if self.rounds.has(column) { self.rounds.counts(column)? } else { vec![] };
+        let rows = counts.into_iter().fold(0, u64::saturating_add);
+        parts.claimed = Some(Claimed { rows, is_running: self.is_running });
+        Ok(parts)
     }
 }
 

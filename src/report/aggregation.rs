@@ -77,7 +77,7 @@ fn weights(run: &RunRecord) -> Option<Figure> {
     // Every n-th update, so that those that are drawn are spread evenly over the run.
     let step = weighted.len().div_ceil(MOST_UPDATES);
     let drawn: Vec<usize> = weighted.iter().copied().step_by(step).collect();
-    let clients: Vec<usize> = drawn.iter().map(|&task| tasks.client.value(task) as usize).collect();
+    let clients: Vec<u32> = drawn.iter().map(|&task| tasks.client.value(task)).collect();
     let note = (step > 1).then(|| format!("{} of {} updates are drawn, every {step}th.", drawn.len(), weighted.len()));
     Some(Figure {
         id: "weights",
@@ -89,12 +89,8 @@ fn weights(run: &RunRecord) -> Option<Figure> {
         columns: vec![
             Column::counts("task", "task", "index", drawn.iter().map(|&task| tasks.task.value(task))),
             Column::counts("round", "round", "index", drawn.iter().map(|&task| tasks.round.value(task))),
-            Column::names(
-                "client_id",
-                "client",
-                clients.iter().map(|&client| Some(run.population.client_id.value(client))),
-            ),
-            Column::names("device", "device", clients.iter().map(|&client| Some(run.population.device.value(client)))),
+            Column::names("client_id", "client", clients.iter().map(|&client| Some(run.population.client_id(client)))),
+            Column::names("device", "device", clients.iter().map(|&client| Some(run.population.device(client)))),
             Column::numbers(
                 "update_norm",
                 "norm of the update",

@@ -270,10 +270,7 @@ fn round_differences<'a>(first: &'a Compared, other: &'a Compared) -> impl Itera
 fn client_pairs<'a>(first: &'a Compared, other: &Compared) -> Vec<(&'a str, f64, f64)> {
     fn last<'a>(run: &Compared<'a>) -> BTreeMap<&'a str, f64> {
         let clients = run.learning.points.last().map(|point| point.clients.as_slice()).unwrap_or_default();
-        clients
-            .iter()
-            .map(|&(client, loss)| (run.run.record.population.client_id.value(client as usize), loss))
-            .collect()
+        clients.iter().map(|&(client, loss)| (run.run.record.population.client_id(client), loss)).collect()
     }
     // By name, since a client's number depends on the data file.
     let theirs = last(other);

@@ -70,8 +70,7 @@ fn losses(run: &RunRecord) -> Option<Figure> {
 fn benchmarks(run: &RunRecord) -> Option<Figure> {
     let rows = &run.benchmarks;
     rows.first()?;
-    let names = &run.population.client_id;
-    let clients = rows.iter().map(|row| row.client.map(|client| names.value(client as usize)));
+    let clients = rows.iter().map(|row| row.client.map(|client| run.population.client_id(client)));
     let mut columns = vec![
         Column::counts("round", "after round", "rounds", rows.iter().map(|row| row.round)),
         Column::names("subject", "model", rows.iter().map(|row| Some(model(row.subject)))),

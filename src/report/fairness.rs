@@ -135,14 +135,14 @@ fn client_columns(run: &RunRecord, learning: &Learning, ranked: &[(u32, f64)], w
     let unit = learning.unit();
     let population = &run.population;
     let before: BTreeMap<u32, f64> = learning.points[0].clients.iter().copied().collect();
-    let names = ranked.iter().map(|&(client, _)| Some(population.client_id.value(client as usize)));
+    let names = ranked.iter().map(|&(client, _)| Some(population.client_id(client)));
     let title = if learning.is_local { "loss, own model" } else { "loss, server model" };
     let losses = ranked.iter().map(|&(_, loss)| loss);
     let alone_losses = learning.alone_losses();
     let alone = ranked.iter().map(|(client, _)| alone_losses.get(client).copied());
     let first = ranked.iter().map(|(client, _)| before.get(client).copied());
-    let rows = ranked.iter().map(|&(client, _)| population.train_rows.value(client as usize));
-    let devices = ranked.iter().map(|&(client, _)| Some(population.device.value(client as usize)));
+    let rows = ranked.iter().map(|&(client, _)| population.train_rows(client));
+    let devices = ranked.iter().map(|&(client, _)| Some(population.device(client)));
     let groups = (0..ranked.len()).map(|rank| Some(if rank < worst { "worst tenth" } else { "others" }));
     vec![
         Column::names("client_id", "client", names),

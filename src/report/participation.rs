@@ -151,17 +151,9 @@ fn stragglers(run: &RunRecord) -> Option<Figure> {
     ranked.truncate(STRAGGLERS);
     let population = &run.population;
     let mut columns = vec![
-        Column::names(
-            "client_id",
-            "client",
-            ranked.iter().map(|(client, _)| Some(population.client_id.value(*client as usize))),
-        ),
-        Column::names(
-            "device",
-            "device",
-            ranked.iter().map(|(client, _)| Some(population.device.value(*client as usize))),
-        ),
-        Column::names("link", "link", ranked.iter().map(|(client, _)| Some(population.link.value(*client as usize)))),
+        Column::names("client_id", "client", ranked.iter().map(|(client, _)| Some(population.client_id(*client)))),
+        Column::names("device", "device", ranked.iter().map(|(client, _)| Some(population.device(*client)))),
+        Column::names("link", "link", ranked.iter().map(|(client, _)| Some(population.link(*client)))),
     ];
     columns.extend(tallied(ranked.iter().map(|&(_, participation)| participation)));
     let note = (all > STRAGGLERS)
@@ -181,12 +173,15 @@ fn participation(run: &RunRecord) -> Option<Figure> {
     let clients = by_client(run);
     clients.first_key_value()?;
     let never = run.clients() - clients.len();
-    // Clients without tasks are counted too, as zeros.
     let mut asked: Vec<f64> = clients.values().map(|client| client.tasks.all() as f64).collect();
-    asked.resize(run.clients(), 0.0);
     let mut counted: Vec<f64> = clients.values().map(|client| client.tasks.of(Tally::Counted) as f64).collect();
-    counted.resize(run.clients(), 0.0);
-    let bins = Bins::of(&[&asked, &counted], BINS, true)?;
+    // Clients without tasks are counted too, as zeros: there may be millions, so one of them takes the place of all.
+    asked.extend((never > 0).then_some(0.0));
+    counted.extend((never > 0).then_some(0.0));
+    let mut bins = Bins::of(&[&asked, &counted], BINS, true)?;
+    for counts in &mut bins.counts {
+        counts[0] += never.saturating_sub(1) as u64;
+    }
     Some(Figure {
         id: "participation",
         title: "Participation".into(),

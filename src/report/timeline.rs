@@ -72,8 +72,8 @@ fn timeline(run: &RunRecord, most: usize) -> Option<Figure> {
     let Drawn { tasks: drawn, note } = Drawn::of(run, most);
     let phases: Vec<Phases> = drawn.iter().map(|&task| Phases::of(run, task)).collect();
     let clients: Vec<u32> = drawn.iter().map(|&task| tasks.client.value(task)).collect();
-    let names = clients.iter().map(|&client| Some(run.population.client_id.value(client as usize)));
-    let devices = clients.iter().map(|&client| Some(run.population.device.value(client as usize)));
+    let names = clients.iter().map(|&client| Some(run.population.client_id(client)));
+    let devices = clients.iter().map(|&client| Some(run.population.device(client)));
     let mut columns = vec![
         Column::names("client_id", "client", names),
         Column::counts("client", "client's number", "index", clients.iter().copied()),

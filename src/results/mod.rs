@@ -7,6 +7,7 @@ mod losses;
 mod main_figures;
 mod overview;
 mod participants;
+mod population;
 mod record;
 mod series;
 pub mod statistics;
@@ -21,6 +22,7 @@ pub use overview::{LifecycleState, Overview, RunEssentials};
 pub use participants::{
     ClientFigures, FateCounts, GroupFigures, Participation, by_client, by_device_and_link, most_lost,
 };
+pub use population::RunClients;
 pub use record::{RunRecord, span_ns};
 pub use series::{Point, Series, main_curve};
 pub use statistics::Estimate;

@@ -99,8 +99,8 @@ pub fn by_client(run: &RunRecord) -> BTreeMap<u32, Participation> {
 pub fn by_device_and_link(run: &RunRecord) -> BTreeMap<(&str, &str), Participation> {
     let mut kinds: BTreeMap<(&str, &str), Participation> = BTreeMap::new();
     for task in 0..run.tasks.task.len() {
-        let client = run.tasks.client.value(task) as usize;
-        let kind = (run.population.device.value(client), run.population.link.value(client));
+        let client = run.tasks.client.value(task);
+        let kind = (run.population.device(client), run.population.link(client));
         kinds.entry(kind).or_default().add(run, task);
     }
     kinds
@@ -145,9 +145,9 @@ fn figures(run: &RunRecord, client: u32, participation: &Participation) -> Clien
     let population = &run.population;
     ClientFigures {
         client,
-        client_id: population.client_id.value(client as usize).to_owned(),
-        device: population.device.value(client as usize).to_owned(),
-        link: population.link.value(client as usize).to_owned(),
+        client_id: population.client_id(client).to_owned(),
+        device: population.device(client).to_owned(),
+        link: population.link(client).to_owned(),
         asked: participation.tasks.all(),
         counted: participation.tasks.of(Tally::Counted),
         late: participation.tasks.of(Tally::Late),
@@ -175,11 +175,11 @@ pub struct GroupFigures {
 pub(super) fn by_device(run: &RunRecord) -> Vec<GroupFigures> {
     // Classes whose clients were never asked are listed too.
     let mut classes: BTreeMap<&str, (u64, Participation)> = BTreeMap::new();
-    for device in run.population.device.iter().flatten() {
-        classes.entry(device).or_default().0 += 1;
+    for (device, &clients) in run.population.devices() {
+        classes.entry(device).or_default().0 = clients;
     }
     for task in 0..run.tasks.task.len() {
-        let device = run.population.device.value(run.tasks.client.value(task) as usize);
+        let device = run.population.device(run.tasks.client.value(task));
         classes.entry(device).or_default().1.add(run, task);
     }
     let mut figures = Vec::with_capacity(classes.len());

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, Float64Array, Int64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{Float64Array, Int64Array, StringArray, UInt32Array, UInt64Array};
 use fedreplay_sim::{Outcome, Tally};
 
 use super::losses::loss_unit;
+use super::population::RunClients;
 use crate::ledger::{EvaluationRow, LOSSES, LedgerError, Manifest, RoundEnd, RunTables, TableView};
 
 /// Declares the columns to read from a table; others are ignored.
@@ -26,16 +27,6 @@ macro_rules! columns {
             }
         }
     };
-}
-
-columns! {
-    /// Clients of the federation.
-    Population {
-        client_id: StringArray,
-        train_rows: UInt64Array,
-        device: StringArray,
-        link: StringArray,
-    }
 }
 
 columns! {
@@ -94,7 +85,7 @@ columns! {
 pub struct RunRecord {
     pub folder: PathBuf,
     pub manifest: Manifest,
-    pub population: Population,
+    pub population: RunClients,
     pub rounds: Rounds,
     pub tasks: Tasks,
     /// Losses on the scenario's data.
@@ -117,14 +108,18 @@ impl RunRecord {
         let tables = RunTables::read(folder)?;
         let rounds = Rounds::of(tables.rounds())?;
         // Losses and benchmark metrics are rows of one table.
-        let (losses, benchmarks) = tables.evaluations()?.into_iter().partition(|row| row.benchmark == LOSSES);
+        let (losses, benchmarks): (Vec<_>, Vec<_>) =
+            tables.evaluations()?.into_iter().partition(|row| row.benchmark == LOSSES);
         let tasks = tables.tasks()?;
+        let trains_on_pairs = tasks.numbers("preference_accuracy")?.iter().any(Option::is_some);
+        let tasks = Tasks::of(&tasks)?;
+        let named = named_clients(&tasks, &losses, &benchmarks);
         let record = Self {
             folder: folder.to_owned(),
             manifest,
-            population: Population::of(&tables.population()?)?,
-            trains_on_pairs: tasks.numbers("preference_accuracy")?.iter().any(Option::is_some),
-            tasks: Tasks::of(&tasks)?,
+            population: RunClients::read(tables.population()?, named)?,
+            trains_on_pairs,
+            tasks,
             losses,
             benchmarks,
             round_tasks: ranges(&rounds.task_rows),
@@ -136,7 +131,7 @@ impl RunRecord {
 
     /// Returns the number of clients.
     pub fn clients(&self) -> usize {
-        self.population.client_id.len()
+        self.population.clients()
     }
 
     /// Returns the unit of losses: preference data is measured per pair, other data per token. A run without evaluations has
@@ -209,6 +204,15 @@ impl RunRecord {
     fn malformed(&self, table: &str, reason: String) -> LedgerError {
         LedgerError::malformed(self.folder.join("ledger").join(table), reason)
     }
+}
+
+/// Returns the clients to which tasks and evaluations refer, in ascending order.
+fn named_clients(tasks: &Tasks, losses: &[EvaluationRow], benchmarks: &[EvaluationRow]) -> Vec<u32> {
+    let evaluated = losses.iter().chain(benchmarks).filter_map(|row| row.client);
+    let mut named: Vec<u32> = tasks.client.iter().flatten().chain(evaluated).collect();
+    named.sort_unstable();
+    named.dedup();
+    named
 }
 
 /// [ns] -- Returns the time between two instants; 0 if they are in the wrong order, which they are in damaged tables alone.

@@ -54,6 +54,9 @@ fn check_execution(scenario: &ScenarioSpec) -> Result<(), Fault> {
 /// [round] -- Limit that keeps the record of a run within the size of a disk.
 const ROUNDS_MAX: u32 = 10_000_000;
 
+/// [rounds] -- Limit on the rounds of all edges together, which bounds the time of the schedule.
+const EDGE_ROUNDS_MAX: u64 = 100_000_000;
+
 /// [update] -- Limit on the updates that a round waits for, which are in memory until it ends.
 const UPDATES_OF_A_ROUND_MAX: u32 = 10_000_000;
 
@@ -70,8 +73,8 @@ fn check_rounds(scenario: &ScenarioSpec) -> Result<(), Fault> {
     let (field, updates) = match &scenario.server.protocol {
         Protocol::Hierarchical { edges, edge_rounds, .. } => {
             let of_edges = (rounds * u64::from(*edge_rounds)).saturating_mul(edges.len() as u64);
-            if of_edges > u64::from(ROUNDS_MAX) {
-                let message = format!("rounds x edge_rounds x edges must be at most {ROUNDS_MAX}");
+            if of_edges > EDGE_ROUNDS_MAX {
+                let message = format!("rounds x edge_rounds x edges must be at most {EDGE_ROUNDS_MAX}");
                 return fault("server.protocol.edge_rounds", message);
             }
             return Ok(());

@@ -282,7 +282,7 @@ fn a_run_waits_for_more_updates_than_anybody_has_time_for() {
     let edge = r#"(region: "here", down: "1 Gbit/s", up: "1 Gbit/s", latency: "1ms", downlink: "1 Gbit/s", uplink: "1 Gbit/s")"#;
     let edges = format!("Hierarchical(clients_per_round: 2, edge_rounds: 2147483648, edges: [{edge}])");
     for (protocol, field) in [
-        (edges.as_str(), "server.protocol.edge_rounds: rounds x edge_rounds x edges must be at most 10000000"),
+        (edges.as_str(), "server.protocol.edge_rounds: rounds x edge_rounds x edges must be at most 100000000"),
         (
             "Buffered(concurrency: 3, buffer_size: 2147483648)",
             "server.protocol.buffer_size: it must be at most 10000000",

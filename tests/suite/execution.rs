@@ -165,7 +165,7 @@ fn too_little_memory_says_what_was_needed_and_the_run_goes_on_with_more() {
 }
 
 /// [byte] -- Returns the highest resident memory of a program, as the kernel counts it until the program ends.
-fn peak_bytes(program: &mut Child) -> u64 {
+pub fn peak_bytes(program: &mut Child) -> u64 {
     let status = format!("/proc/{}/status", program.id());
     let mut peak = 0;
     while program.try_wait().expect("a child").is_none() {

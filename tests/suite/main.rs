@@ -24,6 +24,8 @@ mod hub;
 mod interruption;
 mod judged;
 mod killed;
+mod large;
+mod limits;
 mod lineage;
 mod methods;
 mod mutated;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fedreplay::ledger::{RunTables, TableView, read_table};
+use fedreplay::ledger::{PopulationRow, RunTables, TableView, read_table};
 use fedreplay::store::{Digest, Key, Store};
 use safetensors::SafeTensors;
 
@@ -144,7 +144,7 @@ pub fn check(run: &Path, store: &Path, protocol: &str, optimizer: &mut Optimizer
     let tables = RunTables::read(run).expect("the tables of the run");
     let tasks = tables.tasks().expect("tasks");
     let rounds = tables.rounds();
-    let population = tables.population().expect("a population");
+    let population = TableView::read::<PopulationRow>(run).expect("a population");
     let rows = counts(&population, "train_rows");
     let mut models = BTreeMap::from([(0, initial_model(run, &store))]);
     let mut behind_edge: BTreeMap<u64, f64> = BTreeMap::new();

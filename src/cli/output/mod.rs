@@ -2,6 +2,7 @@
 //! a redirection, is not a panic. Names and texts of data come out here alone, so that none of them controls the terminal.
 
 pub mod eval_progress;
+pub mod limits;
 pub mod progress;
 pub mod progress_line;
 pub mod round_line;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::{error, note};
+use super::{error, limits, note};
 use fedreplay::store::atomic;
 use fedreplay::training::end_process;
 
@@ -70,8 +70,8 @@ pub fn watch() {
         }
     });
     if let Err(error) = started {
-        let _ = awaited.thread_unblock();
-        note!("warning: signals will end the program at once: {error}");
+        // A process that cannot have one more thread cannot do anything else either.
+        limits::no_thread(&error);
     }
 }
 

@@ -55,7 +55,7 @@ pub struct ScenarioSpec {
     /// Master seed, from which all random draws of the run are derived.
     #[serde(default = "one")]
     pub seed: u64,
-    /// [rounds] Server rounds of the run -- at least 1.
+    /// [rounds] Server rounds of the run -- 1 to 10,000,000.
     #[serde(deserialize_with = "range::at_least_one")]
     pub rounds: u32,
     /// Source of the defaults of fields on which papers and FedLLM-Bench's code differ.

@@ -93,7 +93,8 @@ pub enum Protocol {
         /// [tasks] Tasks in flight after the start of each window -- at least 1.
         #[serde(deserialize_with = "range::at_least_one")]
         concurrency: u32,
-        /// [updates] Fewest updates that make a version; fewer wait for a later window -- at least 1.
+        /// [updates] Fewest updates that make a version; fewer wait for a later window. Those of the whole run, rounds x minimum, are
+        /// at most 1,000,000,000 -- 1 to 10,000,000.
         #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
         minimum: u32,
         /// [versions] Greatest staleness of an update that counts.
@@ -107,7 +108,8 @@ pub enum Protocol {
         /// [tasks] Tasks in flight -- at least 1.
         #[serde(deserialize_with = "range::at_least_one")]
         concurrency: u32,
-        /// [updates] Updates that make a version -- at least 1.
+        /// [updates] Updates that make a version. Those of the whole run, rounds x buffer_size, are at most 1,000,000,000 --
+        /// 1 to 10,000,000.
         #[serde(deserialize_with = "range::at_least_one")]
         buffer_size: u32,
         /// [versions] Greatest staleness of an update that counts; `None` is unlimited.
@@ -163,7 +165,8 @@ pub enum Protocol {
     Hierarchical {
         /// One edge for each region, with the link to the server.
         edges: Vec<Edge>,
-        /// [rounds] Rounds of each edge per server round -- at least 1.
+        /// [rounds] Rounds of each edge per server round. Those of all edges in the whole run, rounds x edge_rounds x edges, are at
+        /// most 100,000,000 -- at least 1.
         #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
         edge_rounds: u32,
         /// [clients] Updates that close an edge's round -- at least 1.

@@ -1,8 +1,10 @@
-//! The only unsafe code of the program: calls into the C++ shim, loading of CUDA's library, and shared frozen tensors.
+//! The only unsafe code of the program: calls into the C++ shim, loading of CUDA's library, shared frozen tensors, and the end
+//! for want of memory.
 
 pub mod decode;
 pub mod flash;
 pub mod kernels;
+pub mod limits;
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::sync::OnceLock;

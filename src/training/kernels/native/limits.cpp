@@ -1,0 +1,41 @@
+// Ends the process with one sentence where the machine, or a limit of it, has no more memory or threads.
+#include <unistd.h>
+
+#include <cstring>
+#include <exception>
+#include <new>
+
+namespace {
+
+void say(const char* text) {
+  // Nobody may be reading, which changes nothing.
+  const ssize_t written = write(2, text, strlen(text));
+  (void)written;
+}
+
+[[noreturn]] void terminated() {
+  try {
+    if (std::exception_ptr thrown = std::current_exception()) std::rethrow_exception(thrown);
+  } catch (const std::bad_alloc&) {
+    say("error: failed to get memory: the machine, or a limit such as that of `ulimit -v`, has no more\n");
+    _exit(1);
+  } catch (const std::exception& error) {
+    // The first line: LibTorch adds its stack.
+    const char* what = error.what();
+    const ssize_t written = write(2, what, strcspn(what, "\n"));
+    (void)written;
+  } catch (...) {
+  }
+  say("error: a library of the program failed, as it does where the machine, or a limit of it, has no more memory\n");
+  _exit(1);
+}
+
+}  // namespace
+
+// Must be called before the initializers of LibTorch, which may throw.
+extern "C" void fedreplay_name_limits() { std::set_terminate(terminated); }
+
+extern "C" [[noreturn]] void fedreplay_out_of_memory() {
+  say("error: failed to get memory: the machine, or a limit such as that of `ulimit -v`, has no more\n");
+  _exit(1);
+}

@@ -1,0 +1,46 @@
+//! Memory that the machine does not give: the process ends with one sentence and exit code 1, instead of an abort.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+
+unsafe extern "C" {
+    fn fedreplay_name_limits();
+    fn fedreplay_out_of_memory() -> !;
+}
+
+/// Prepares the process for the case that C++ code runs out of memory outside of any call that could return an error. A program
+/// names it in its section `.preinit_array`: the initializers of LibTorch, which run before `main`, need memory too.
+pub extern "C" fn name_limits() {
+    // SAFETY: it exchanges a pointer of the C++ library, which needs no initializer.
+    unsafe { fedreplay_name_limits() }
+}
+
+/// Allocator of a program that ends when there is no memory: it has one sentence to say, where the standard library aborts.
+pub struct EndingAllocator;
+
+// SAFETY: all calls go to the system's allocator, whose results are returned unless they are null.
+unsafe impl GlobalAlloc for EndingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        given(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        given(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        given(unsafe { System.realloc(block, layout, size) })
+    }
+}
+
+/// Returns a block, if it was given.
+fn given(block: *mut u8) -> *mut u8 {
+    if block.is_null() {
+        // SAFETY: it writes a constant text and ends the process, without memory of its own.
+        unsafe { fedreplay_out_of_memory() }
+    }
+    block
+}
