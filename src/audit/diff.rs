@@ -164,7 +164,8 @@ fn stored(entry: &LineageEntry, store: &Store) -> Option<Value> {
 fn stored_tensor(found: &OrderDifference, store: &Store) -> Option<String> {
     let left = stored(&found.left, store)?;
     let right = stored(&found.right, store)?;
-    if matches!(left, Value::Evaluated(_) | Value::Cohort(_)) {
+    let has_adapter = |value: &Value| matches!(value, Value::Model { .. } | Value::Trained(_) | Value::Control(_));
+    if !has_adapter(&left) || !has_adapter(&right) {
         return None;
     }
     let tensor = first_tensor(left.adapter(), right.adapter())?;

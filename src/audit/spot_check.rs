@@ -1,9 +1,11 @@
 //! Spot check of a run: computes a round, or the tasks of one client, again without the training that precedes it.
 //!
 //! Inputs of the checked nodes are read from the store or from the run's saved adapters if their hash is the one in the
-//! lineage, and are computed again otherwise. The results that are checked are never read.
+//! lineage, and are computed again otherwise. The results that are checked are never read. Of one client, the rows of its tasks
+//! are compared too, except for their weights in the aggregate, which depend on the other updates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use arrow::array::{Array, AsArray};
@@ -14,7 +16,7 @@ use crate::adapter::peft;
 use crate::algorithm::ServerState;
 use crate::graph::{Executor, NodeId, Recorded, Value};
 use crate::inputs::{InputCache, Inputs, TrainingBatches};
-use crate::ledger::{Difference, Lineage, LineageEntry, Manifest, compare_round, read_table};
+use crate::ledger::{Difference, Lineage, LineageEntry, Manifest, compare_round, compare_tasks, read_table};
 use crate::run::{
     Evaluations, Observer, PlannedRound, Planner, Prepared, RunError, RunOptions, ScheduleSource, check_record,
     ledger_rows, what_changed,
@@ -124,6 +126,17 @@ fn as_recorded(mut timeline: Timeline, run_folder: &Path) -> Result<Vec<Schedule
     }
 }
 
+/// Part of a run that is computed again.
+struct Compared {
+    targets: BTreeSet<NodeId>,
+    /// Nodes that must be computed before the targets.
+    again: BTreeSet<NodeId>,
+    /// Rounds by their index.
+    rounds: Range<usize>,
+    /// Number of the client whose tasks alone are compared.
+    client: Option<usize>,
+}
+
 /// Recorded run together with the plan that its scenario gives now, of which nothing has been computed.
 struct Check<'a> {
     run_folder: &'a Path,
@@ -150,14 +163,20 @@ impl Check<'_> {
             Some(round) => round as usize - 1..round as usize,
             None => 0..rounds,
         };
-        let targets = self.targets(chosen.clone(), sample)?;
+        let client = sample.client.as_deref().map(|client| self.client_number(client)).transpose()?;
+        let targets = self.targets(chosen.clone(), client);
+        if let Some(name) = &sample.client
+            && targets.is_empty()
+        {
+            return Err(RunError::NothingCounted { client: name.clone() });
+        }
         let mut report = SpotCheckReport { checked: targets.len(), ..SpotCheckReport::default() };
         if let Some(difference) = self.other_key(self.planned[chosen.end - 1].nodes.end) {
             return Ok(SpotCheckReport { difference: Some(difference), ..report });
         }
         let again = self.prepare(&targets, &options.store, &mut report);
-        let whole_round = sample.client.is_none().then_some(chosen.start);
-        report.difference = self.executor.run(options.workers, || self.compare(&targets, &again, whole_round))?;
+        let compared = Compared { targets, again, rounds: chosen, client };
+        report.difference = self.executor.run(options.workers, || self.compare(&compared))?;
         report.trained = self.executor.finished().iter().map(|node| node.trainings).sum();
         Ok(report)
     }
@@ -186,24 +205,18 @@ impl Check<'_> {
     }
 
     /// Returns the nodes whose results are checked.
-    fn targets(&self, rounds: std::ops::Range<usize>, sample: &SpotCheck) -> Result<BTreeSet<NodeId>, RunError> {
-        let Some(client) = &sample.client else {
-            return Ok(self.planned[rounds].iter().flat_map(|round| round.nodes.clone()).map(NodeId::new).collect());
-        };
-        let number = self.client_number(client)?;
-        let mut updates = BTreeSet::new();
-        for round in rounds {
-            for (counted, &update) in self.schedule[round].round.counted_tasks.iter().zip(&self.planned[round].updates)
-            {
-                if counted.client as usize == number {
-                    updates.insert(update);
-                }
-            }
+    fn targets(&self, rounds: Range<usize>, client: Option<usize>) -> BTreeSet<NodeId> {
+        match client {
+            Some(client) => rounds.flat_map(|round| self.updates_of(round, client)).collect(),
+            None => self.planned[rounds].iter().flat_map(|round| round.nodes.clone()).map(NodeId::new).collect(),
         }
-        if updates.is_empty() {
-            return Err(RunError::NothingCounted { client: client.clone() });
-        }
-        Ok(updates)
+    }
+
+    /// Returns a client's updates that count in a round, which is given by its index.
+    fn updates_of(&self, round: usize, client: usize) -> Vec<NodeId> {
+        let counted_tasks = &self.schedule[round].round.counted_tasks;
+        let counted = counted_tasks.iter().zip(&self.planned[round].updates);
+        counted.filter(|(task, _)| task.client as usize == client).map(|(_, &update)| update).collect()
     }
 
     /// Returns the number of a client that is given by its name or its number; names take precedence.
@@ -276,21 +289,22 @@ impl Check<'_> {
         Some(Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None })
     }
 
-    /// Computes the targets and compares them: every result that the lineage shows, and the rows of a whole round. Returns
-    /// the first difference.
-    fn compare(
-        &self,
-        targets: &BTreeSet<NodeId>,
-        again: &BTreeSet<NodeId>,
-        whole_round: Option<usize>,
-    ) -> Result<Option<String>, RunError> {
+    /// Computes the targets and compares them: every result that the lineage shows, and the rows of a whole round or of the
+    /// client's tasks. Returns the first difference.
+    fn compare(&self, compared: &Compared) -> Result<Option<String>, RunError> {
+        let Compared { targets, again, rounds, client } = compared;
+        let whole_round = client.is_none().then_some(rounds.start);
         let entries = &self.lineage.entries;
-        let mut compared = Vec::new();
+        let mut recorded = Vec::new();
         for &id in targets.union(again) {
             if entries[id.index()].result.is_some() {
                 self.executor.demand(id);
-                compared.push(id);
+                recorded.push(id);
             }
+        }
+        if client.is_some() {
+            // Rows of the tasks take the updates once more.
+            targets.iter().for_each(|&update| self.executor.demand(update));
         }
         if let Some(round) = whole_round {
             self.planned[round].demand(self.executor);
@@ -298,7 +312,7 @@ impl Check<'_> {
                 self.before.demand(self.executor);
             }
         }
-        for id in compared {
+        for id in recorded {
             let found = self.executor.take(id)?.hash();
             let entry = &entries[id.index()];
             if let Some(expected) = entry.result.filter(|&expected| expected != found) {
@@ -310,10 +324,26 @@ impl Check<'_> {
                 )));
             }
         }
-        Ok(match whole_round {
-            Some(round) => self.compare_rows(round)?.map(|difference| difference.0),
-            None => None,
-        })
+        let found = match (whole_round, client) {
+            (Some(round), _) => self.compare_rows(round)?,
+            (None, Some(client)) => self.compare_tasks(rounds.clone(), *client)?,
+            (None, None) => None,
+        };
+        Ok(found.map(|difference| difference.0))
+    }
+
+    /// Makes the rows of a client's tasks again and compares them.
+    fn compare_tasks(&self, rounds: Range<usize>, client: usize) -> Result<Option<Difference>, RunError> {
+        for round in rounds {
+            let scheduled = &self.schedule[round];
+            let made = ledger_rows::tasks_of_client(scheduled, &self.planned[round], client as u32, self.executor)?;
+            let version = self.manifest.schema_version;
+            let found = compare_tasks(self.run_folder, version, scheduled.number, client as u32, &made)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// Makes the rows of a round again and compares them. Local baselines are not compared, although their rows are in the

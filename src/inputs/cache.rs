@@ -55,7 +55,7 @@ impl InputCache {
         let spec = &scenario.scenario;
         let is_pooled = matches!(spec.algorithm, Algorithm::Centralised);
         let reads = (&spec.data, &spec.model, spec.seed, spec.training.objective, is_pooled);
-        let key = key(&(reads, &scenario.folder));
+        let key = key(&(reads, scenario.folder.as_os_str().as_encoded_bytes()));
         if let Some((_, data)) = self.data.as_ref().filter(|(known, _)| *known == key) {
             return Ok(data.clone());
         }
@@ -77,7 +77,8 @@ impl InputCache {
         numerics: &Numerics,
         clients: &[ClientRows],
     ) -> Result<(Vec<Arc<Trainer>>, PathBuf), InputError> {
-        let key = key(&(&scenario.scenario.model, &scenario.folder, devices, numerics));
+        let folder = scenario.folder.as_os_str().as_encoded_bytes();
+        let key = key(&(&scenario.scenario.model, folder, devices, numerics));
         if self.engine.as_ref().is_none_or(|(known, _)| *known != key) {
             // The old model is dropped before the new one is loaded: the memory may be too small for two.
             self.engine = None;

@@ -121,7 +121,10 @@ impl JudgeSettings {
         }
         if host.is_empty() || rest.contains(['?', '#']) || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
             let allowed = "it must be http:// or https:// with a host and perhaps a path";
-            return Err(invalid("the base URL", format!("`{url}`"), allowed));
+            // A query may be a key, and is not repeated.
+            let shown = url.split(['?', '#']).next().unwrap_or_default();
+            let hidden = if shown.len() < url.len() { "?(hidden)" } else { "" };
+            return Err(invalid("the base URL", format!("`{shown}{hidden}`"), allowed));
         }
         if self.model.trim().is_empty() {
             return Err(invalid("the model", "empty", "name the model that judges"));

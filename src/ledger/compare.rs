@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::UInt32Type;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -11,7 +13,7 @@ use super::chunk::{ChunkBatches, chunk_hashes};
 use super::digest::DIGEST_COLUMNS;
 use super::lineage::{Lineage, LineageEntry};
 use super::reader::{RoundChunks, client_count};
-use super::{Chunk, EventRow, LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table};
+use super::{Chunk, EventRow, LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table, TaskRow};
 
 /// Description of a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +213,35 @@ pub fn compare_round(
         }
     }
     Ok(None)
+}
+
+/// Returns the first difference between rows of one client's tasks in a round that were made again and those of the run in
+/// `run_folder`. Weights in the aggregate are not compared.
+///
+/// # Errors
+/// If the run cannot be read.
+pub fn compare_tasks(
+    run_folder: &Path,
+    schema_version: u32,
+    round: u32,
+    client: u32,
+    made: &[TaskRow],
+) -> Result<Option<Difference>, LedgerError> {
+    let malformed = |reason| LedgerError::malformed(run_folder, reason);
+    let chunks = RoundChunks::read(run_folder, schema_version)?;
+    let mut chunks = chunks.chunks().map_err(malformed)?;
+    if round == 0 || round as usize > chunks.len() {
+        return Err(malformed(format!("it has no round {round}")));
+    }
+    let tasks = chunks.swap_remove(round as usize - 1).tasks;
+    let clients = tasks.column_by_name("client").and_then(|clients| clients.as_primitive_opt::<UInt32Type>());
+    let clients = clients.ok_or_else(|| malformed("table tasks has no column client".to_owned()))?;
+    let own = (0..tasks.num_rows() as u32).filter(|&row| clients.value(row as usize) == client);
+    let recorded = take_record_batch(&tasks, &UInt32Array::from_iter_values(own)).expect("the rows are in the table");
+    let mut made = TaskRow::batch(made);
+    let weight = made.schema().index_of("weight").expect("a column of the table");
+    made.remove_column(weight);
+    Ok(first_difference(&format!("{} of client {client}", TaskRow::NAME), &recorded, &made, round))
 }
 
 /// Returns up to `count` rows from the start.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::left_out::LeftOut;
 use super::{LedgerError, OLDEST_SCHEMA, SCHEMA_VERSION};
-use crate::store::{Digest, atomic, path_as_text};
+use crate::store::{Digest, atomic, exact_path};
 
 /// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub enum RunKind {
 /// File or folder that the run read: its path, and the hash of its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    #[serde(serialize_with = "path_as_text")]
+    #[serde(with = "exact_path")]
     pub path: PathBuf,
     pub hash: Digest,
 }
@@ -62,7 +62,7 @@ pub struct Manifest {
     /// Hash of the resolved scenario, with contents in place of paths.
     pub scenario_hash: Digest,
     /// Folder that relative paths in the scenario start from.
-    #[serde(serialize_with = "path_as_text")]
+    #[serde(with = "exact_path")]
     pub scenario_folder: PathBuf,
     /// By role: `base_model`, `tokenizer`, `chat_template`, `data`, `test_data`.
     pub inputs: BTreeMap<String, Input>,

@@ -26,7 +26,7 @@ mod writer;
 
 pub use batches::TableBatches;
 pub use chunk::{Chunk, is_table};
-pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows};
+pub use compare::{Comparison, Difference, OrderDifference, compare, compare_round, compare_rows, compare_tasks};
 pub use digest::{Chain, chunk_hash, rows_digest};
 pub use left_out::LeftOut;
 pub use lineage::{Lineage, LineageEntry, LineageError, keys_of};

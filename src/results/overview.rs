@@ -127,8 +127,9 @@ pub struct Overview {
     pub outcomes: BTreeMap<&'static str, u64>,
     pub bytes_down: u64,
     pub bytes_up: u64,
-    /// [kWh] -- Energy spent by all devices.
-    pub energy_kwh: f64,
+    /// [kWh] -- Energy spent by all devices; `None` if they have no power figures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub energy_kwh: Option<f64>,
     /// [nat/token] -- Losses of the last evaluated model on the held-out rows of each client.
     pub fairness: Option<Fairness>,
     pub devices: Vec<GroupFigures>,
@@ -160,7 +161,7 @@ impl Overview {
             outcomes,
             bytes_down: figures.moved.down,
             bytes_up: figures.moved.up,
-            energy_kwh: figures.energy_kwh.unwrap_or(0.0),
+            energy_kwh: figures.energy_kwh.filter(|&kwh| kwh > 0.0),
             fairness: figures.fairness,
             devices: participants::by_device(&run),
             stragglers: participants::stragglers(&run, &clients),

@@ -173,6 +173,32 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
     }
 }
 
+/// Makes the rows of one client's tasks in a round, waiting for its updates. Their weights in the aggregate, which depend on
+/// the other updates, are null.
+///
+/// # Errors
+/// The first failure of a training.
+pub fn tasks_of_client(
+    scheduled: &ScheduledRound,
+    planned: &PlannedRound,
+    client: u32,
+    executor: &Executor,
+) -> Result<Vec<TaskRow>, GraphError> {
+    let mut updates = BTreeMap::new();
+    for (counted, &update) in scheduled.round.counted_tasks.iter().zip(&planned.updates) {
+        if counted.client == client {
+            updates.insert(counted.task, (executor.take(update)?, executor.key(update).to_string()));
+        }
+    }
+    let mut rows = Vec::new();
+    for task in scheduled.tasks.iter().filter(|task| task.client == client) {
+        let update = updates.get(&task.task);
+        let counted = update.map(|(value, key)| Counted { value, weight: 0.0, key: key.clone() });
+        rows.push(TaskRow { weight: None, ..trained_task(task, counted.as_ref()) });
+    }
+    Ok(rows)
+}
+
 /// Returns the row of a task, with the results of its training if it counted.
 fn trained_task(task: &TaskRecord, counted: Option<&Counted>) -> TaskRow {
     let row = timed_task(task);

@@ -11,7 +11,7 @@ use fedreplay_sim::{Detail, Outcome, Record, RoundRecord, RoundStatus, TaskRecor
 
 use super::error::{RunError, Unsuitability};
 use super::folder::{RunFolder, begun_manifest};
-use super::guards::what_changed;
+use super::guards::{refuse_other_version, what_changed};
 use super::ledger_rows;
 use crate::graph::GraphError;
 use crate::inputs::PlanInputs;
@@ -161,6 +161,7 @@ pub fn resume_plan(
         let reason = Unsuitability::Finished;
         return Err(RunError::Unsuitable { action: "resume", run: out.to_owned(), reason });
     }
+    refuse_other_version("resume", out, &manifest)?;
     manifest.check(out)?;
     let scenario = Scenario::of_run(out, &manifest.scenario_folder, sets)?;
     let inputs = PlanInputs::load(&scenario)?;

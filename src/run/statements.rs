@@ -77,9 +77,12 @@ fn in_manifest(manifest: &Manifest, is_own: bool) -> Vec<String> {
     if manifest.digest.is_some() != (manifest.state == RunState::Done) {
         found.push("manifest.json: a run has a digest if it is finished, and not before".to_owned());
     }
-    found.extend(
-        manifest.files.keys().filter(|name| !is_of_a_run(name)).map(|name| format!("{name}: a run has no such file")),
-    );
+    let what = match manifest.kind {
+        RunKind::Run => "a run",
+        RunKind::Plan => "a plan",
+    };
+    let others = manifest.files.keys().filter(|name| !is_of_a_run(name, manifest.kind));
+    found.extend(others.map(|name| format!("{name}: {what} has no such file")));
     let grade = &manifest.grade;
     if manifest.kind == RunKind::Plan {
         if (grade.as_str(), manifest.numerics_class.as_str()) != (PLAN_GRADE, plan_only::NUMERICS) {
@@ -109,11 +112,13 @@ fn in_manifest(manifest: &Manifest, is_own: bool) -> Vec<String> {
 }
 
 /// Whether a run may have a file of this name, which its manifest lists. Adapters are checked one by one.
-fn is_of_a_run(name: &str) -> bool {
+fn is_of_a_run(name: &str, kind: RunKind) -> bool {
+    let is_plan = kind == RunKind::Plan;
     match name.split('/').collect::<Vec<_>>()[..] {
-        [file] => ["scenario.ron", certificate::FILE_NAME].contains(&file),
+        ["scenario.ron"] => true,
+        [certificate::FILE_NAME] => !is_plan,
         ["ledger", table, file] => is_table(table) && file.ends_with(".parquet"),
-        ["adapters", ..] => true,
+        ["adapters", ..] => !is_plan,
         _ => false,
     }
 }

@@ -67,7 +67,7 @@ pub fn sweep<'a, E: From<RunError>>(
         let summary = match state {
             None => run_sharing(scenario, &options, &mut shared, observer)?,
             Some(RunState::Running) => resume(&options, &[], observer)?,
-            Some(RunState::Done) => Summary::read(&options.out).map_err(RunError::from)?,
+            Some(RunState::Done) => finished(&options.out)?,
         };
         runs.push(CellRun {
             scenario: cell.base.clone(),
@@ -100,6 +100,21 @@ pub fn write_twins(twins: &[TwinFiles]) -> Result<(), RunError> {
         write_split(&data, *held_out, TWIN_SEED, folder).map_err(LedgerError::io(folder))?;
     }
     Ok(())
+}
+
+/// Returns the figures of a cell's finished run.
+///
+/// # Errors
+/// If its files are not those that it wrote, or the figures are those of another run.
+fn finished(run: &Path) -> Result<Summary, RunError> {
+    let manifest = Manifest::read(run)?;
+    manifest.check(run)?;
+    let summary = Summary::read(run)?;
+    if manifest.digest != Some(summary.digest) {
+        let reason = "timing/summary.json has the figures of a run with another digest";
+        return Err(LedgerError::malformed(run, reason).into());
+    }
+    Ok(summary)
 }
 
 /// Returns the state of a cell's run; `None` if it has not begun.

@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
 /// [character] -- Minimum length of a secret that is hidden. Shorter ones are placeholders for local servers, such as `EMPTY`:
 /// hiding them would hide ordinary words.
 const SECRET_CHARS_MIN: usize = 8;
@@ -14,6 +17,9 @@ const LONG_CHARS_MIN: usize = 16;
 
 /// [character] -- Length of the shortest part of a long secret that is hidden: others may have cut the text that has it.
 const PART_CHARS_MIN: usize = 12;
+
+/// [character] -- Length of the shortest part of a long secret's base64 or hexadecimal digits that is hidden.
+const ENCODED_CHARS_MIN: usize = 20;
 
 /// Number of encodings that may lie over each other, such as JSON within JSON.
 const LEVELS: usize = 3;
@@ -38,7 +44,7 @@ impl SecretText {
     /// Returns `text` without the secret and without long parts of it.
     ///
     /// It is found in any case of its letters, with spaces, line breaks and control characters in between, and in the escapes
-    /// of JSON, URLs and HTML. A secret of under 16 characters is found as a whole and exact word only, in the same escapes, and one
+    /// of JSON, URLs and HTML, and as base64 or hexadecimal digits. A secret of under 16 characters is found as a whole and exact word only, in the same escapes, and one
     /// of under 8 nowhere: both may be ordinary words.
     ///
     /// # Examples
@@ -64,9 +70,13 @@ impl SecretText {
         let search = Search { is_long, length, windows: secret.windows(length).collect() };
         let letters = text.char_indices().filter_map(|(at, c)| search.letter(c, at..at + c.len_utf8()));
         let mut letters: Vec<Letter> = letters.collect();
+        let encoded = if is_long { encoded(self.0.as_bytes()) } else { vec![] };
+        let windows = encoded.iter().flat_map(|form| form.windows(ENCODED_CHARS_MIN)).collect();
+        let search_encoded = Search { is_long, length: ENCODED_CHARS_MIN, windows };
         let mut hidden = Vec::new();
         for _ in 0..LEVELS {
             search.mark(&letters, &mut hidden);
+            search_encoded.mark(&letters, &mut hidden);
             let decoded = search.decoded(&letters);
             if decoded.len() == letters.len() {
                 break;
@@ -140,6 +150,21 @@ impl Search<'_> {
         }
         found
     }
+}
+
+/// Returns a secret in the encodings that headers and dumps have, in lower case: as hexadecimal digits, and as base64, in which it may
+/// begin at each of the three places of a group.
+fn encoded(secret: &[u8]) -> Vec<Vec<char>> {
+    let mut forms = vec![secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>()];
+    for before in 0..3 {
+        let shifted = [&[0; 2][..before], secret].concat();
+        // Characters that also depend on the bytes around the secret are left out.
+        let first = (before * 8).div_ceil(6);
+        let last = shifted.len() * 8 / 6;
+        forms.push(STANDARD_NO_PAD.encode(&shifted)[first..last].to_owned());
+        forms.push(URL_SAFE_NO_PAD.encode(&shifted)[first..last].to_owned());
+    }
+    forms.iter().map(|form| form.to_ascii_lowercase().chars().collect()).collect()
 }
 
 /// Whether a character next to a short secret makes it a part of a longer word. Letters of scripts that write without spaces do not.
@@ -246,6 +271,24 @@ mod tests {
         }
         check(&format!("key {}.", spaced.trim()), "key (hidden).");
         check(&format!("{KEY} and {KEY}"), "(hidden) and (hidden)");
+    }
+
+    #[test]
+    fn a_secret_is_found_as_base64_and_as_hexadecimal_digits() {
+        use base64::engine::general_purpose::STANDARD;
+
+        let hidden = |text: &str| SecretText::new(KEY).hide_in(text);
+        for before in ["", "u", "us", "user:", "Bearer "] {
+            for engine in [&STANDARD, &URL_SAFE_NO_PAD] {
+                let shown = hidden(&engine.encode(format!("{before}{KEY}:x")));
+                let rest: String = shown.split(HIDDEN).collect();
+                assert!(shown.contains(HIDDEN) && rest.len() < 16, "{before}: {shown}");
+            }
+        }
+        let hex: String = KEY.bytes().map(|byte| format!("{byte:02X}")).collect();
+        assert_eq!(hidden(&format!("<{hex}>")), "<(hidden)>");
+        let other = STANDARD.encode("an ordinary text of some length, which is no secret");
+        assert_eq!(hidden(&other), other);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Copy of a run that a forger changes, and what he computes again to cover the traces.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, UInt32Array, UInt64Array};
@@ -9,13 +9,11 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt32Type, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use fedreplay::Scenario;
-use fedreplay::ledger::{Chain, Lineage, Manifest, chunk_hash, read_table, rows_digest};
-use fedreplay::run::Certificate;
+use fedreplay::ledger::{Chain, Lineage, Manifest, RunKind, chunk_hash, read_table, rows_digest};
+use fedreplay::run::{Certificate, PlanDetail};
 use fedreplay::store::{Digest, Recipe, key_of};
 use parquet::arrow::ArrowWriter;
 use serde_json::Value;
-
-use super::support::files;
 
 /// Tables that rounds add rows to, in the order in which they enter the digest.
 pub const TABLES_OF_ROUNDS: [&str; 6] = ["events", "tasks", "evaluations", "generations", "lineage", "rounds"];
@@ -150,7 +148,10 @@ impl ForgedRun {
             let path = self.put(table, &self.table(table).slice(0, rows));
             fs::rename(&path, path.with_file_name("00001-00001.parquet")).expect("a writable folder");
         }
-        fs::remove_dir_all(self.path("adapters/round-00002")).expect("an adapter");
+        let adapter = self.path("adapters/round-00002");
+        if adapter.exists() {
+            fs::remove_dir_all(adapter).expect("a writable folder");
+        }
     }
 
     /// Covers the traces of a change.
@@ -160,9 +161,11 @@ impl ForgedRun {
             let mut manifest = self.manifest();
             manifest.digest = Some(digest);
             manifest.rounds = self.table("rounds").num_rows() as u32;
-            let libtorch = Certificate::read(&self.folder).expect("a certificate").libtorch;
-            let certificate = Certificate::of(&self.folder, &manifest, libtorch).expect("a certificate");
-            certificate.write(&self.folder).expect("a writable folder");
+            if manifest.kind == RunKind::Run {
+                let libtorch = Certificate::read(&self.folder).expect("a certificate").libtorch;
+                let certificate = Certificate::of(&self.folder, &manifest, libtorch).expect("a certificate");
+                certificate.write(&self.folder).expect("a writable folder");
+            }
             manifest.write(&self.folder).expect("a writable folder");
         }
         if redone != Redone::Nothing {
@@ -205,9 +208,15 @@ impl ForgedRun {
             let scenario = Scenario::of_run(&self.folder, &manifest.scenario_folder, &[]).expect("a scenario");
             manifest.scenario_hash = scenario.identity().0;
             let inputs = manifest.inputs_by_hash();
-            let class = &manifest.numerics_class;
-            let material = (manifest.schema_version, manifest.scenario_hash, inputs, class);
-            manifest.genesis = key_of("fedreplay genesis v1", &material).0;
+            let start = (manifest.schema_version, manifest.scenario_hash, inputs);
+            manifest.genesis = match manifest.kind {
+                RunKind::Run => {
+                    key_of("fedreplay genesis v1", &(start.0, start.1, start.2, &manifest.numerics_class)).0
+                }
+                RunKind::Plan => {
+                    key_of("fedreplay plan genesis v1", &(start.0, start.1, start.2, PlanDetail::Events)).0
+                }
+            };
         });
     }
 
@@ -244,15 +253,6 @@ impl ForgedRun {
         self.put("lineage", &with_texts(&rows, "key", renamed));
         self.put("tasks", &with_texts(&self.table("tasks"), "update_key", renamed));
         self.put("rounds", &with_texts(&self.table("rounds"), "model_key", renamed));
-    }
-}
-
-/// Copies a folder with all files in it.
-pub fn copy(from: &Path, to: &Path) {
-    for (name, bytes) in files(from) {
-        let path = to.join(name);
-        fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a writable folder");
-        fs::write(path, bytes).expect("a writable folder");
     }
 }
 

@@ -8,12 +8,16 @@ use fedreplay::ledger::{GenerationRow, RunKind, RunState, Table};
 use fedreplay::store::Digest;
 use serde_json::json;
 
-use super::forged_run::{ForgedRun, Redone, TABLES_OF_ROUNDS, copy, with_column, with_texts};
+use super::forged_run::{ForgedRun, Redone, TABLES_OF_ROUNDS, with_column, with_texts};
+use super::other_kinds;
+use super::support::copy;
 
 use Redone::{All, Files, Nothing};
 
 /// Kind of change: what was changed, and how far its traces are covered.
 pub struct Forgery {
+    /// Run that is changed.
+    pub of: Of,
     pub what: &'static str,
     pub redone: Redone,
     /// Texts of which one is in what a check says that finds the change, so that it is not found for another reason.
@@ -21,17 +25,42 @@ pub struct Forgery {
     pub make: fn(&ForgedRun),
 }
 
+/// Honest runs of which copies are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Of {
+    /// Run with one model for all clients.
+    Trained,
+    /// Run in which each client keeps a model of its own.
+    Alone,
+    /// Run with differential privacy.
+    Private,
+    /// Schedule without training.
+    Plan,
+}
+
+impl Of {
+    /// Returns the words that begin a row of the table.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Trained => "",
+            Self::Alone => "own models: ",
+            Self::Private => "privacy: ",
+            Self::Plan => "plan: ",
+        }
+    }
+}
+
 /// Control: copies of the honest run pass every check, also with tables written by the forger.
 pub const NO_CHANGE: &str = "nothing (control)";
 
 /// A hash of nothing.
-const OTHER: Digest = Digest([7; 32]);
+pub const OTHER: Digest = Digest([7; 32]);
 
 /// Returns all kinds of changes.
 pub fn forgeries() -> Vec<Forgery> {
     let mut all = Vec::new();
     let mut add = |what, redone: &[Redone], evidence, make: fn(&ForgedRun)| {
-        all.extend(redone.iter().map(|&redone| Forgery { what, redone, evidence, make }));
+        all.extend(redone.iter().map(|&redone| Forgery { of: Of::Trained, what, redone, evidence, make }));
     };
     of_nothing(&mut add);
     of_scenario(&mut add);
@@ -42,13 +71,19 @@ pub fn forgeries() -> Vec<Forgery> {
     of_rows(&mut add);
     of_whole_tables(&mut add);
     of_hashes(&mut add);
+    for (kind, add_kinds) in other_kinds::ALL {
+        let mut add = |what, redone: &[Redone], evidence, make: fn(&ForgedRun)| {
+            all.extend(redone.iter().map(|&redone| Forgery { of: kind, what, redone, evidence, make }));
+        };
+        add_kinds(&mut add);
+    }
     all
 }
 
 /// Adds a kind of change, once for each degree of covering its traces.
-type Add<'a> = &'a mut dyn FnMut(&'static str, &[Redone], &'static [&'static str], fn(&ForgedRun));
+pub type Add<'a> = &'a mut dyn FnMut(&'static str, &[Redone], &'static [&'static str], fn(&ForgedRun));
 
-const BOTH: &[Redone] = &[Files, All];
+pub const BOTH: &[Redone] = &[Files, All];
 
 fn of_nothing(add: Add) {
     add(NO_CHANGE, &[Nothing, Files, All], &[], |_| {});
@@ -75,6 +110,10 @@ fn of_scenario(add: Add) {
         run.redo_genesis();
     });
     add("`scenario.ron`: a comment", &[Files], &["scenario.ron"], |run| run.edit_text("scenario.ron", "(", "// x\n("));
+    add("the same, in a run of another build", &[All], &[], |run| {
+        run.edit_text("scenario.ron", "(", "// x\n(");
+        run.edit_manifest(|manifest| manifest.binary_hash = OTHER);
+    });
     add("`scenario.ron`: path of the data, to a copy of them", &[Files], &[], |run| {
         run.edit_text("scenario.ron", "\"data.json\"", "\"copy.json\"");
     });
@@ -98,7 +137,7 @@ fn of_scenario(add: Add) {
 }
 
 /// File of an adapter's tensors.
-const TENSORS: &str = "adapter_model.safetensors";
+pub const TENSORS: &str = "adapter_model.safetensors";
 
 /// Saves the adapter of round 1 as that of round 2.
 fn first_as_second(run: &ForgedRun) {
@@ -126,6 +165,10 @@ fn of_adapters(add: Add) {
     add("saved adapter: `lora_dropout`", &[Files], &["adapters/round-00002"], |run| {
         run.edit_text("adapters/round-00002/adapter_config.json", "\"lora_dropout\": 0.0", "\"lora_dropout\": 0.5");
     });
+    add("the same, in a run of another build", &[All], &[], |run| {
+        run.edit_text("adapters/round-00002/adapter_config.json", "\"lora_dropout\": 0.0", "\"lora_dropout\": 0.5");
+        run.edit_manifest(|manifest| manifest.binary_hash = OTHER);
+    });
     add("saved adapter: removed", &[Files], &["adapters/round-00001"], |run| {
         fs::remove_dir_all(run.path("adapters/round-00001")).expect("an adapter");
     });
@@ -136,6 +179,9 @@ fn of_adapters(add: Add) {
 
 fn of_certificate(add: Add) {
     const CERTIFICATE: &[&str] = &["certificate.json"];
+    add("layout of the certificate's file", &[Files], CERTIFICATE, |run| {
+        run.edit_text("certificate.json", ": ", ":  ");
+    });
     add("certificate: removed", &[Files], CERTIFICATE, |run| {
         fs::remove_file(run.path("certificate.json")).expect("a certificate");
     });
@@ -235,6 +281,12 @@ fn of_manifest(add: Add) {
     add("manifest and certificate: `fedreplay_version`", &[All], &["9.9.9"], |run| {
         run.edit_manifest(|m| m.fedreplay_version = "9.9.9".into());
     });
+    add("the same, in a run of another build", &[All], &["9.9.9"], |run| {
+        run.edit_manifest(|m| {
+            m.fedreplay_version = "9.9.9".into();
+            m.binary_hash = OTHER;
+        });
+    });
     add("manifest and certificate: `binary_hash`", &[All], &[], |run| run.edit_manifest(|m| m.binary_hash = OTHER));
     add("manifest and certificate: `numerics.processor`", &[All], &[], |run| {
         run.edit_manifest(|m| m.numerics["processor"] = json!("x"));
@@ -291,8 +343,8 @@ fn of_rows(add: Add) {
     });
 }
 
-const ROUND_1: &[&str] = &["round 1"];
-const ROUND_2: &[&str] = &["round 2"];
+pub const ROUND_1: &[&str] = &["round 1"];
+pub const ROUND_2: &[&str] = &["round 2"];
 
 fn of_whole_tables(add: Add) {
     add("`generations`: an answer in a run that has none", BOTH, ROUND_2, |run| {

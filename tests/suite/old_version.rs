@@ -1,15 +1,17 @@
 //! What version 0.1.0 wrote: a run with evaluations and saved adapters, a run that was killed, and the store of both. All of it
 //! is shown, verified and exported; only what would compute it again is refused, with the version that can.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use arrow::array::AsArray;
-use fedreplay::ledger::{Manifest, read_table};
+use fedreplay::ledger::{Manifest, RunState, read_table};
 use fedreplay::store::Store;
 
 use super::record::trained;
-use super::support::{World, files, project};
+use super::signed::{LAB, LAB_PUBLIC};
+use super::support::{World, copy, files, project};
 
 /// Digest of the run, as 0.1.0 printed it.
 const DIGEST: &str = "ff0b9109042b5b37aceb6930f1a5e0e6332bd26d9d78ac81c3709bd38cd73a9d";
@@ -23,12 +25,15 @@ const BY_NAME: [&str; 2] = ["fedreplay 0.1.0 made it", "use fedreplay 0.1.0"];
 /// Returns a folder with what 0.1.0 left in its own, and the base model.
 fn old_world() -> World {
     let world = World::new();
-    for (name, bytes) in files(&project("fixtures/version-0.1")) {
-        let path = world.path(&name);
-        fs::create_dir_all(path.parent().expect("it is in a folder")).expect("a writable folder");
-        fs::write(path, bytes).expect("a writable folder");
-    }
+    copy(&project("fixtures/version-0.1"), &world.path(""));
     world
+}
+
+/// Names the folder of the world as the one that the scenario of the run is in.
+fn move_inputs(world: &World) {
+    let mut manifest = Manifest::read(&world.path("run")).expect("a manifest");
+    manifest.scenario_folder = world.path("");
+    manifest.write(&world.path("run")).expect("a writable folder");
 }
 
 /// Returns the files of a run or a store, without the locks of processes that looked at it.
@@ -70,6 +75,89 @@ fn a_run_of_0_1_is_shown_verified_and_exported() {
     let adapter = fs::read(world.path("peft/adapter_model.safetensors")).expect("an adapter");
     assert!(adapter == fs::read(world.path("run/adapters/round-00002/adapter_model.safetensors")).expect("an adapter"));
     assert!(files(&world.path("run")) == before, "the run was changed");
+}
+
+#[test]
+fn a_run_of_0_1_is_followed_compared_signed_and_evaluated() {
+    let world = old_world();
+    assert!(world.fedreplay(&["tail", "run"]).succeeded().stdout.contains(DIGEST));
+    assert!(world.fedreplay(&["tail", "killed"]).stdout.contains("interrupted after 1 of 400 rounds"));
+    assert_eq!(world.fedreplay(&["diff", "run", "run"]).succeeded().stdout, "same\n");
+    let different = world.fedreplay(&["diff", "run", "killed", "--store", "none"]);
+    assert_eq!(different.code, Some(3));
+    assert!(different.stdout.contains("rounds: 2 against 400"), "{}", different.stdout);
+    world.fedreplay(&["report", "run", "killed", "--out", "both.html"]).succeeded();
+    world.fedreplay(&["export", "killed", "--to", "csv", "--out", "csv"]).succeeded();
+    world.fedreplay(&["export", "killed", "--to", "peft", "--store", "store", "--out", "peft"]).succeeded();
+    world.write("key.pem", LAB);
+    world.write("key.pub", LAB_PUBLIC);
+    world.fedreplay(&["certify", "run", "--key", "key.pem"]).succeeded();
+    world.fedreplay(&["verify", "run", "--signed-by", "key.pub"]).succeeded();
+
+    move_inputs(&world);
+    let losses = world.fedreplay(&["eval", "run", "--store", "none"]).succeeded().stdout;
+    assert!(losses.contains(&LOSS[..5]), "{losses}");
+    world.fedreplay(&["export", "run", "--to", "peft", "--merged", "--store", "none", "--out", "merged"]).succeeded();
+    assert!(world.path("merged/model.safetensors").exists());
+}
+
+#[test]
+fn a_sweep_and_a_plan_of_0_1_are_continued_by_0_1_alone() {
+    let world = old_world();
+    world.write("sweep.ron", "(name: \"cells\", scenario: \"scenario.ron\")");
+    copy(&world.path("run"), &world.path("sweep/0001"));
+    world.fedreplay(&["sweep", "sweep.ron", "--out", "sweep", "--store", "none"]).refused(2, &BY_NAME);
+    world.fedreplay(&["plan", "scenario.ron", "--out", "plan"]).succeeded();
+    let mut manifest = Manifest::read(&world.path("plan")).expect("a manifest");
+    manifest.fedreplay_version = "0.1.0".into();
+    manifest.state = RunState::Running;
+    manifest.digest = None;
+    manifest.list_scenario(&world.path("plan")).expect("a scenario");
+    manifest.write(&world.path("plan")).expect("a writable folder");
+    let before = contents(&world.path("plan"));
+    world.fedreplay(&["resume", "plan", "--store", "none"]).refused(2, &BY_NAME);
+    assert!(contents(&world.path("plan")) == before, "a refused command wrote");
+}
+
+/// Returns the fields and variants in the reference of scenarios, each with its section and its type.
+fn fields(reference: &str) -> BTreeSet<String> {
+    let mut section = "";
+    let mut found = BTreeSet::new();
+    for line in reference.lines() {
+        if let Some(title) = line.strip_prefix('#') {
+            section = title.trim_start_matches('#').trim();
+        }
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let name = cells[0].strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
+        if let Some(name) = name.filter(|name| !name.contains('`')) {
+            let kind = if cells.len() > 2 { without_links(cells[1]) } else { String::new() };
+            found.insert(format!("{section}\t{name}\t{kind}"));
+        }
+    }
+    found
+}
+
+/// Returns a text of Markdown with the names of its links alone.
+fn without_links(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some((before, link)) = rest.split_once('[') {
+        let (name, after) = link.split_once("](").expect("a link");
+        shown += before;
+        shown += name;
+        rest = after.split_once(')').expect("a link").1;
+    }
+    shown + rest
+}
+
+#[test]
+fn every_field_and_variant_of_a_scenario_of_0_1_is_there_with_its_type() {
+    let reference = World::new().fedreplay(&["generate", "scenario-reference"]).succeeded().stdout;
+    let now = fields(&reference);
+    let then = fs::read_to_string(project("fixtures/version-0.1/fields.txt")).expect("the fixture");
+    assert!(then.lines().count() > 300, "{then}");
+    let gone: Vec<&str> = then.lines().filter(|&field| !now.contains(field)).collect();
+    assert!(gone.is_empty(), "renamed without an alias, or removed: {gone:#?}");
 }
 
 #[test]

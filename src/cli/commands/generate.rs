@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use serde_json::json;
 
 use crate::cli::errors::CommandError;
-use crate::cli::output::{self, say};
+use crate::cli::output::{self, say, shown};
 use fedreplay::ledger::{LedgerError, reference};
 use fedreplay::run::refuse_inside_run;
 use fedreplay::scenario::Reference;
@@ -64,7 +64,7 @@ pub fn main(arguments: &GenerateArguments) -> Result<ExitCode, CommandError> {
             let written = write_pages(folder).map_err(LedgerError::io(folder))?;
             say!("{}: man pages", folder.display());
             if *json {
-                say!("{}", json!({ "out": written }));
+                say!("{}", json!({ "out": shown(written) }));
             }
         }
         What::ScenarioReference => print(Reference::new().markdown().as_bytes()),

@@ -70,7 +70,9 @@ fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
     lines.push(("participation", format!("{asked} of {} clients asked, {counted} counted", overview.clients)));
     lines
         .push(("moved", format!("{} down, {} up", units::bytes(overview.bytes_down), units::bytes(overview.bytes_up))));
-    lines.push(("energy", format!("{:.3} kWh", overview.energy_kwh)));
+    if let Some(energy) = overview.energy_kwh {
+        lines.push(("energy", format!("{energy:.3} kWh")));
+    }
     lines
 }
 

@@ -143,6 +143,15 @@ impl fmt::Debug for Hub {
 
 fn endpoint(url: &str) -> Result<String, HubError> {
     let url = url.trim_end_matches('/');
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    // The text before an @ may be a password, and so may a query; they are not repeated.
+    if rest.contains(['@', '?', '#']) {
+        return Err(HubError::Setting {
+            variable: "HF_ENDPOINT",
+            value: "(hidden)".into(),
+            allowed: "a URL without user name, password and query: the token comes from HF_TOKEN",
+        });
+    }
     match url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) {
         Some(host) if !host.is_empty() => Ok(url.into()),
         _ => Err(HubError::Setting {

@@ -126,10 +126,12 @@ fn is_selected(name: &str, known: &[&str], only: &[String]) -> bool {
 
 /// Returns the name of a cell's folder: a number, which makes names unique and ordered, and a readable description.
 fn folder_name(number: usize, parts: &[String], seed: Option<u64>) -> String {
-    // The text up to the last dot is dropped, which shortens `server.uplink=2 Mbit/s` to `uplink=2 Mbit/s`.
+    // The path of a field is shortened to its last name: `server.uplink=2.5 Mbit/s` to `uplink=2.5 Mbit/s`.
     let mut words: Vec<String> = Vec::new();
     for part in parts {
-        words.push(part.rsplit_once('.').map_or(part.as_str(), |(_, last)| last).to_owned());
+        let path = part.split_once('=').map_or("", |(path, _)| path);
+        let start = path.rfind('.').map_or(0, |dot| dot + 1);
+        words.push(part[start..].to_owned());
     }
     words.extend(seed.map(|seed| format!("seed-{seed}")));
     let plain: String = words.join("-").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();

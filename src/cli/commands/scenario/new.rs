@@ -46,11 +46,11 @@ pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, CommandError> 
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::path::absolute(folder).map_err(LedgerError::io(folder))?;
     let model = match &arguments.model {
-        Some(path) => absolute(path)?,
+        Some(path) => absolute(path, &folder)?,
         None => from_checkout(file, &folder, OWN[0], "--model")?,
     };
     let data = match &arguments.data {
-        Some(path) => absolute(path)?,
+        Some(path) => absolute(path, &folder)?,
         None => from_checkout(file, &folder, OWN[1], "--data")?,
     };
     let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -77,9 +77,19 @@ fn check(file: &Path) -> Result<(), CommandError> {
 }
 
 /// Makes a path from the command line absolute: paths in a scenario are relative to its own folder, not to the current
-/// one.
-fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
-    Ok(std::path::absolute(path).map_err(LedgerError::io(path))?)
+/// one. A scenario is text, so a path that is no UTF-8 can only be named from within the scenario's `folder`.
+fn absolute(path: &Path, folder: &Path) -> Result<PathBuf, CommandError> {
+    let absolute = std::path::absolute(path).map_err(LedgerError::io(path))?;
+    if absolute.to_str().is_some() {
+        return Ok(absolute);
+    }
+    match absolute.strip_prefix(folder) {
+        Ok(within) if within.to_str().is_some() => Ok(within.to_owned()),
+        _ => Err(CommandError::Usage(format!(
+            "failed to name {} in a scenario: the path is no UTF-8; put the scenario next to it",
+            path.display()
+        ))),
+    }
 }
 
 /// Returns the default for `option`: the file `own` of the checkout that contains the scenario `file` in `folder`.
