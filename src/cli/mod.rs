@@ -195,8 +195,9 @@ fn log_to_stderr(verbose: u8, format: LogFormat) {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-    // At its trace level the HTTP client logs whole requests, including the API keys in their headers.
-    log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
+    // The HTTP client logs whole requests at its trace level, including the API keys in their headers, and at its debug level
+    // the headers of answers, which may repeat a key.
+    log::set_max_level(log::max_level().min(log::LevelFilter::Info));
 }
 
 /// Prints a difference that a check found, and returns the exit code for it.

@@ -33,6 +33,7 @@ fn old_world() -> World {
 fn move_inputs(world: &World) {
     let mut manifest = Manifest::read(&world.path("run")).expect("a manifest");
     manifest.scenario_folder = world.path("");
+    manifest.inputs.get_mut("base_model").expect("a base model").path = world.path("base");
     manifest.write(&world.path("run")).expect("a writable folder");
 }
 

@@ -193,10 +193,6 @@ fn a_run_may_have_the_longest_name_itself() {
         command.args(words(text, OsStr::from_bytes(&relative)));
         check(command, text, 0);
     }
-    // The default name is longer by its ending than a name may be.
-    let mut command = world.command(&[]);
-    command.args(words("export @ --to csv", OsStr::from_bytes(&relative)));
-    check(command, "export without --out", 2);
 }
 
 #[test]
