@@ -334,16 +334,13 @@ impl Check<'_> {
 
     /// Makes the rows of a client's tasks again and compares them.
     fn compare_tasks(&self, rounds: Range<usize>, client: usize) -> Result<Option<Difference>, RunError> {
+        let mut made = Vec::new();
         for round in rounds {
             let scheduled = &self.schedule[round];
-            let made = ledger_rows::tasks_of_client(scheduled, &self.planned[round], client as u32, self.executor)?;
-            let version = self.manifest.schema_version;
-            let found = compare_tasks(self.run_folder, version, scheduled.number, client as u32, &made)?;
-            if found.is_some() {
-                return Ok(found);
-            }
+            let rows = ledger_rows::tasks_of_client(scheduled, &self.planned[round], client as u32, self.executor)?;
+            made.push((scheduled.number, rows));
         }
-        Ok(None)
+        Ok(compare_tasks(self.run_folder, self.manifest.schema_version, client as u32, &made)?)
     }
 
     /// Makes the rows of a round again and compares them. Local baselines are not compared, although their rows are in the

@@ -215,33 +215,37 @@ pub fn compare_round(
     Ok(None)
 }
 
-/// Returns the first difference between rows of one client's tasks in a round that were made again and those of the run in
-/// `run_folder`. Weights in the aggregate are not compared.
+/// Returns the first difference between rows of one client's tasks that were made again, each with its round, and those of the
+/// run in `run_folder`. Weights in the aggregate are not compared.
 ///
 /// # Errors
 /// If the run cannot be read.
 pub fn compare_tasks(
     run_folder: &Path,
     schema_version: u32,
-    round: u32,
     client: u32,
-    made: &[TaskRow],
+    made: &[(u32, Vec<TaskRow>)],
 ) -> Result<Option<Difference>, LedgerError> {
     let malformed = |reason| LedgerError::malformed(run_folder, reason);
     let chunks = RoundChunks::read(run_folder, schema_version)?;
-    let mut chunks = chunks.chunks().map_err(malformed)?;
-    if round == 0 || round as usize > chunks.len() {
-        return Err(malformed(format!("it has no round {round}")));
+    let chunks = chunks.chunks().map_err(malformed)?;
+    for (round, made) in made {
+        let chunk = (*round as usize).checked_sub(1).and_then(|index| chunks.get(index));
+        let tasks = &chunk.ok_or_else(|| malformed(format!("it has no round {round}")))?.tasks;
+        let clients = tasks.column_by_name("client").and_then(|clients| clients.as_primitive_opt::<UInt32Type>());
+        let clients = clients.ok_or_else(|| malformed("table tasks has no column client".to_owned()))?;
+        let own = (0..tasks.num_rows() as u32).filter(|&row| clients.value(row as usize) == client);
+        let recorded =
+            take_record_batch(tasks, &UInt32Array::from_iter_values(own)).expect("the rows are in the table");
+        let mut made = TaskRow::batch(made);
+        let weight = made.schema().index_of("weight").expect("a column of the table");
+        made.remove_column(weight);
+        let found = first_difference(&format!("{} of client {client}", TaskRow::NAME), &recorded, &made, *round);
+        if found.is_some() {
+            return Ok(found);
+        }
     }
-    let tasks = chunks.swap_remove(round as usize - 1).tasks;
-    let clients = tasks.column_by_name("client").and_then(|clients| clients.as_primitive_opt::<UInt32Type>());
-    let clients = clients.ok_or_else(|| malformed("table tasks has no column client".to_owned()))?;
-    let own = (0..tasks.num_rows() as u32).filter(|&row| clients.value(row as usize) == client);
-    let recorded = take_record_batch(&tasks, &UInt32Array::from_iter_values(own)).expect("the rows are in the table");
-    let mut made = TaskRow::batch(made);
-    let weight = made.schema().index_of("weight").expect("a column of the table");
-    made.remove_column(weight);
-    Ok(first_difference(&format!("{} of client {client}", TaskRow::NAME), &recorded, &made, round))
+    Ok(None)
 }
 
 /// Returns up to `count` rows from the start.

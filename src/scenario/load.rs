@@ -70,8 +70,11 @@ impl Scenario {
         Self::of_text(&folder.join("scenario.ron"), text, &[])
     }
 
-    /// Parses and checks `text`, which is the content of `file`, with overrides applied in order.
-    pub(super) fn of_text(file: &Path, text: &str, sets: &[String]) -> Result<Self, ScenarioError> {
+    /// Parses and checks `text`, which is or will be the content of `file`, with overrides applied in order.
+    ///
+    /// # Errors
+    /// As [`Self::read`], but for those of reading the file.
+    pub fn of_text(file: &Path, text: &str, sets: &[String]) -> Result<Self, ScenarioError> {
         let as_written: ScenarioSpec = options().from_str(text).map_err(|error| syntax(file, &error))?;
         let mut scenario = overrides::resolved(&as_written, sets)?;
         // Checks come after the catalog, which may provide the classes that groups name.

@@ -1,10 +1,12 @@
 //! A judge's key and a hub's token are planted in the environment, and the other side repeats them in every part of its answers: no
 //! output, log, file or store of any command that meets one has them, as they are, in part, or in another encoding.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::{fs, str};
 
 use arrow::array::AsArray;
@@ -133,7 +135,10 @@ fn the_judges_key_is_nowhere() {
     fs::create_dir_all(world.path("questions/vicuna")).expect("a folder");
     world.write("questions/vicuna/question.jsonl", &questions.join("\n"));
     let count = AtomicUsize::new(0);
+    let sent = Arc::new(Mutex::new(BTreeSet::new()));
+    let received = Arc::clone(&sent);
     let accept = move |_, request: &HttpRequest| {
+        received.lock().expect("no test panics here").insert(bearer(request));
         (judgment(count.fetch_add(1, Ordering::Relaxed) % MOODS, &bearer(request)), bearer(request))
     };
     let server =
@@ -147,9 +152,10 @@ fn the_judges_key_is_nowhere() {
         let mut command = world.command(&[&usual[..], &judge, &more].concat());
         command.env("OPENAI_API_KEY", KEY).env("RUST_LOG", "trace");
         let said = Said::of(command.output().expect("the binary can be run")).succeeded();
-        assert!(said.stderr.contains("(hidden)") || said.stdout.contains("judge"), "{}", said.stderr);
+        assert!(said.stderr.contains("(hidden)"), "{}", said.stderr);
         check_said(&said);
     }
+    assert_eq!(*sent.lock().expect("no test panics here"), BTreeSet::from([KEY.to_owned()]));
     for folder in ["text", "lines", "store"] {
         check_files(&world.path(folder));
     }
@@ -186,7 +192,12 @@ fn the_hubs_token_is_nowhere() {
     let world = World::new();
     world.edit("scenario.ron", "folder: \"base\"", "hub: (\"tiny/llama\", \"REVISION\")");
     let text = fs::read_to_string(world.path("scenario.ron")).expect("a scenario");
-    let accept = |_, request: &HttpRequest| (listing(&request.path, &bearer(request)), bearer(request));
+    let sent = Arc::new(Mutex::new(BTreeSet::new()));
+    let received = Arc::clone(&sent);
+    let accept = move |_, request: &HttpRequest| {
+        received.lock().expect("no test panics here").insert(bearer(request));
+        (listing(&request.path, &bearer(request)), bearer(request))
+    };
     let server =
         LoopbackServer::start(accept, |(answer, token): (Answer, String), _, stream| answer.write(&token, &stream));
     let run = |arguments: &[&str], endpoint: &str| {
@@ -215,5 +226,6 @@ fn the_hubs_token_is_nowhere() {
     }
     check(&["run", "scenario.ron", "--out", "run", "--store", "none"], &format!("http://u:{PASSWORD}@127.0.0.1:1"));
     check(&["run", "scenario.ron", "--out", "run", "--store", "none"], &format!("http://127.0.0.1:1?key={PASSWORD}"));
+    assert_eq!(*sent.lock().expect("no test panics here"), BTreeSet::from([TOKEN.to_owned()]));
     check_files(&world.path(""));
 }

@@ -57,18 +57,22 @@ pub fn run(mut command: Command, stderr: &Path, moment: Option<Moment>) -> Resul
         | Options::PTRACE_O_TRACEEXEC
         | Options::PTRACE_O_TRACESYSGOOD
         | Options::PTRACE_O_EXITKILL;
-    ptrace::seize(process, options)?;
+    // It begins by loading libraries, which takes far longer than this.
+    match ptrace::seize(process, options) {
+        Err(error @ (Errno::EPERM | Errno::ENOSYS)) => return Err(error),
+        seized => seized.expect("the program has not ended yet"),
+    }
     // It stops, and from then on at each system call.
-    ptrace::interrupt(process)?;
+    ptrace::interrupt(process).expect("the program has not ended yet");
     let (done, is_done) = mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || kill_if_endless(process, &is_done));
     let mut tracer = Tracer { process, moment, is_watching: false, opens: 0, changes: 0, sent: None };
     let end = tracer.follow();
+    let took = tracer.sent.map(|sent| sent.elapsed());
     drop(done);
     watchdog.join().expect("a watchdog does not panic");
     let text = String::from_utf8_lossy(&fs::read(stderr).expect("it was written")).into_owned();
     fs::remove_file(stderr).expect("it was written");
-    let took = tracer.sent.map(|sent| sent.elapsed());
     Ok(Traced { end, stderr: text, opens: tracer.opens, changes: tracer.changes, took })
 }
 

@@ -40,7 +40,8 @@ fn text(payload: &dyn Any) -> String {
 /// Returns the sentence about the limit that a panic's message is about, if it is about one.
 fn limit(message: &str) -> Option<String> {
     // The standard library and rayon show the error of the operating system that a thread failed with.
-    if message.contains("failed to spawn thread") || message.contains("Os { code: 11,") {
+    let is_of_threads = ["spawn", "ThreadPoolBuildError"].iter().any(|word| message.contains(word));
+    if message.contains("failed to spawn thread") || is_of_threads && message.contains("Os { code: 11,") {
         return Some(format!("failed to start a thread: {THREADS}"));
     }
     if message.contains("Os { code: 12,") || message.contains("can't allocate memory") {

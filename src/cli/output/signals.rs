@@ -140,6 +140,8 @@ fn received(signal: Signal) {
 /// Ends the process in the middle of its work, and says how to go on. Nobody may be reading stderr, so that writing to it would
 /// never end: the message has a thread of its own and a moment.
 fn give_up() -> ! {
+    // From here on nothing else ends the program, such as a command that is done after all.
+    ENDING.store(true, Ordering::SeqCst);
     if !may_say() {
         end();
     }

@@ -171,7 +171,7 @@ impl<'a> Transfer<'a> {
         let response = self.get(url, (part.bytes > 0).then_some(part.bytes))?;
         match response.status().as_u16() {
             // The whole file: no range was requested, or the server does not support ranges.
-            200 => part.cut(0)?,
+            200 => {}
             206 if range(&response).is_some_and(|range| range.first == part.bytes) => {}
             206 => {
                 let reason = format!("it sends another range than the one from byte {} on", part.bytes);
@@ -187,10 +187,12 @@ impl<'a> Transfer<'a> {
         }
         let expected = part.expected_bytes;
         if let Some(announced) = announced_bytes(&response).filter(|&announced| announced != expected) {
-            part.cut(0)?;
             let page = web_page(&response).map_or(String::new(), |page| format!("; it is {page}"));
             let reason = format!("it has {announced} bytes, and the hub lists {expected}{page}");
             return Err(self.malformed(url, reason));
+        }
+        if response.status().as_u16() == 200 {
+            part.cut(0)?;
         }
         let ended = part.append(Steady::new(response.into_body().into_reader(), self.hub.patience), url)?;
         Ok(self.without_token(ended))

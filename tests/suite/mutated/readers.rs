@@ -75,7 +75,7 @@ const READERS: [(&str, Reads); 54] = [
     ("ledger/locate.rs", Formats(&["run/ledger/events/00001-00001.parquet"])),
     ("ledger/manifest.rs", Formats(&["run/manifest.json"])),
     (
-        "ledger/reader.rs",
+        "ledger/batches.rs",
         Formats(&[
             "run/ledger/population/00000-00000.parquet",
             "run/ledger/events/00001-00001.parquet",
@@ -121,7 +121,7 @@ const READERS: [(&str, Reads); 54] = [
     ("scenario/load.rs", Formats(&["scenario.ron", "cataloged.ron", "values.set", "run/scenario.ron"])),
     ("scenario/sweep/mod.rs", Formats(&["sweep.ron"])),
     ("store/atomic.rs", Nothing("folders are opened to write them to disk")),
-    ("store/claim.rs", Nothing("files are locked and never read")),
+    ("store/claim.rs", Nothing("a number that processes leave each other, which only says who waited")),
     ("store/content.rs", Formats(&["kept/results/*", "kept/contents/*"])),
     ("store/key.rs", Nothing("the program itself")),
     ("store/registry.rs", Formats(&["kept/runs/*"])),

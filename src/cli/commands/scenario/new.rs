@@ -58,22 +58,16 @@ pub fn main(arguments: &ScenarioNewArguments) -> Result<ExitCode, CommandError> 
     for (placeholder, value) in [("NAME", stem), ("MODEL", text_of(&model)), ("DATA", text_of(&data))] {
         text = text.replace(&format!("\"{placeholder}\""), &quote(&value));
     }
+    // With its inputs, which are discarded.
+    PlanInputs::load(&Scenario::of_text(file, &text, &[])?)?;
     let mut pending = Pending::for_path(file).map_err(LedgerError::io(file))?;
     pending.file().write_all(text.as_bytes()).map_err(LedgerError::io(file))?;
-    check(pending.path())?;
     pending.commit(file).map_err(LedgerError::io(file))?;
     say!("wrote {}; `fedreplay run {}` runs it", file.display(), file.display());
     if arguments.json {
         say!("{}", json!({ "scenario": shown(file) }));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Reads the scenario with its inputs, and discards them.
-fn check(file: &Path) -> Result<(), CommandError> {
-    let scenario = Scenario::read(file, &[])?;
-    PlanInputs::load(&scenario)?;
-    Ok(())
 }
 
 /// Makes a path from the command line absolute: paths in a scenario are relative to its own folder, not to the current

@@ -13,20 +13,32 @@ void say(const char* text) {
   (void)written;
 }
 
+}  // namespace
+
+extern "C" [[noreturn]] void fedreplay_out_of_memory() {
+  say("error: failed to get memory: the machine, or a limit such as that of `ulimit -v`, has no more\n");
+  _exit(1);
+}
+
+namespace {
+
 [[noreturn]] void terminated() {
   try {
     if (std::exception_ptr thrown = std::current_exception()) std::rethrow_exception(thrown);
   } catch (const std::bad_alloc&) {
-    say("error: failed to get memory: the machine, or a limit such as that of `ulimit -v`, has no more\n");
-    _exit(1);
+    fedreplay_out_of_memory();
   } catch (const std::exception& error) {
-    // The first line: LibTorch adds its stack.
     const char* what = error.what();
+    if (strstr(what, "can't allocate memory") || strstr(what, "bad_alloc")) fedreplay_out_of_memory();
+    say("error: a library of the program failed: ");
+    // The first line: LibTorch adds its stack.
     const ssize_t written = write(2, what, strcspn(what, "\n"));
     (void)written;
+    say("\n");
+    _exit(1);
   } catch (...) {
   }
-  say("error: a library of the program failed, as it does where the machine, or a limit of it, has no more memory\n");
+  say("error: a library of the program failed\n");
   _exit(1);
 }
 
@@ -34,8 +46,3 @@ void say(const char* text) {
 
 // Must be called before the initializers of LibTorch, which may throw.
 extern "C" void fedreplay_name_limits() { std::set_terminate(terminated); }
-
-extern "C" [[noreturn]] void fedreplay_out_of_memory() {
-  say("error: failed to get memory: the machine, or a limit such as that of `ulimit -v`, has no more\n");
-  _exit(1);
-}
