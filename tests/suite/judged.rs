@@ -233,7 +233,7 @@ fn the_key_is_in_no_file_and_no_log_even_where_the_endpoint_repeats_it() {
     let told = said(command).succeeded();
     let requests = server.take_requests();
     assert!(requests.len() == 6 && requests.iter().all(|sent| sent.authorization == Some(format!("Bearer {KEY}"))));
-    assert!(told.stderr.contains("DEBUG"), "the log was on: {}", told.stderr);
+    assert!(told.stderr.contains("INFO"), "the log was on: {}", told.stderr);
     assert!(!told.stdout.contains(KEY) && !told.stderr.contains(KEY), "it is in the log");
     let holds_key = |bytes: &[u8]| bytes.windows(KEY.len()).any(|window| window == KEY.as_bytes());
     for folder in ["found", "store"] {
