@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_field_has_unit_range_and_default() {
         let rounds = one("rounds");
-        assert_eq!((rounds.unit.as_deref(), rounds.range.as_deref()), (Some("rounds"), Some("at least 1")));
+        assert_eq!((rounds.unit.as_deref(), rounds.range.as_deref()), (Some("rounds"), Some("1 to 10,000,000")));
         assert!(rounds.defaults.is_empty(), "a field without default is to be given");
         let dropout = one("model.lora.dropout");
         assert_eq!(dropout.range.as_deref(), Some("below 1"));
