@@ -133,7 +133,7 @@ const ATTEMPTS: usize = 5;
 /// for batch in TableBatches::open(Path::new("fixtures/schema-3/run"), "events")? {
 ///     rows += batch?.num_rows();
 /// }
-/// assert_eq!(rows, 22);
+/// assert_eq!(rows, 32);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct TableBatches {
