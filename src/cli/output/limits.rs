@@ -7,7 +7,7 @@ use std::panic::{set_hook, take_hook};
 
 use super::error;
 use crate::cli::errors::exit::FAILED;
-use fedreplay::training::end_process;
+use fedreplay::training::{be_first_to_end, end_process};
 
 /// Ends the program with a sentence where it would panic because of a limit of the machine.
 pub fn name_limits() {
@@ -28,6 +28,7 @@ const THREADS: &str = "the machine, or a limit such as those of `ulimit -u` and 
 const MEMORY: &str = "failed to get memory: the machine, or a limit such as that of `ulimit -v`, has no more";
 
 fn end(sentence: &str) -> ! {
+    be_first_to_end();
     error(format_args!("{sentence}"));
     end_process(FAILED)
 }

@@ -1,6 +1,7 @@
 // Ends the process with one sentence where the machine, or a limit of it, has no more memory or threads.
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <exception>
 #include <new>
@@ -13,9 +14,21 @@ void say(const char* text) {
   (void)written;
 }
 
+std::atomic<pid_t> first{0};
+
 }  // namespace
 
+// Returns for the first thread that ends the process. Others wait for the end, and the first ends it at once if it has no memory
+// for its sentence.
+extern "C" void fedreplay_be_first() {
+  pid_t other = 0;
+  if (first.compare_exchange_strong(other, gettid())) return;
+  if (other == gettid()) _exit(1);
+  for (;;) pause();
+}
+
 extern "C" [[noreturn]] void fedreplay_out_of_memory() {
+  fedreplay_be_first();
   say("error: failed to get memory: the machine, or a limit such as that of `ulimit -v`, has no more\n");
   _exit(1);
 }
@@ -30,6 +43,7 @@ namespace {
   } catch (const std::exception& error) {
     const char* what = error.what();
     if (strstr(what, "can't allocate memory") || strstr(what, "bad_alloc")) fedreplay_out_of_memory();
+    fedreplay_be_first();
     say("error: a library of the program failed: ");
     // The first line: LibTorch adds its stack.
     const ssize_t written = write(2, what, strcspn(what, "\n"));
@@ -38,6 +52,7 @@ namespace {
     _exit(1);
   } catch (...) {
   }
+  fedreplay_be_first();
   say("error: a library of the program failed\n");
   _exit(1);
 }

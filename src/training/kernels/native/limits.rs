@@ -5,6 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 unsafe extern "C" {
     fn fedreplay_name_limits();
     fn fedreplay_out_of_memory() -> !;
+    fn fedreplay_be_first();
 }
 
 /// Prepares the process for the case that C++ code runs out of memory outside of any call that could return an error. A program
@@ -12,6 +13,12 @@ unsafe extern "C" {
 pub extern "C" fn name_limits() {
     // SAFETY: it exchanges a pointer of the C++ library, which needs no initializer.
     unsafe { fedreplay_name_limits() }
+}
+
+/// Returns for the first thread that ends the process for want of memory, threads or files. Others wait for the end.
+pub fn be_first_to_end() {
+    // SAFETY: it exchanges the number of a thread, and may wait.
+    unsafe { fedreplay_be_first() }
 }
 
 /// Allocator of a program that ends when there is no memory: it has one sentence to say, where the standard library aborts.
