@@ -101,10 +101,9 @@ impl RunFolder {
             return;
         }
         atomic::remove_all_leftovers(path);
-        let name = path.join("lock");
-        let Ok(lock) = File::open(&name) else { return };
-        if lock.try_lock().is_ok() && is_still_named(&lock, &name).unwrap_or(false) {
-            let _ = fs::remove_file(&name);
+        let lock = path.join("lock");
+        if lock.is_file() {
+            atomic::remove_if_left(&lock);
         }
     }
 

@@ -257,7 +257,7 @@ fn is_process(text: &str) -> bool {
 }
 
 /// Removes a file or folder that its writer does not hold locked.
-fn remove_if_left(path: &Path) {
+pub fn remove_if_left(path: &Path) {
     let Ok(file) = File::open(path) else { return };
     if file.try_lock().is_ok() && is_at(&file, path) {
         remove(path);

@@ -44,8 +44,8 @@ impl SecretText {
     /// Returns `text` without the secret and without long parts of it.
     ///
     /// It is found in any case of its letters, with spaces, line breaks and control characters in between, and in the escapes
-    /// of JSON, URLs and HTML, and as base64 or hexadecimal digits. A secret of under 16 characters is found as a whole and exact word only, in the same escapes, and one
-    /// of under 8 nowhere: both may be ordinary words.
+    /// of JSON, URLs and HTML, and as base64 or hexadecimal digits. A secret of under 16 characters is found as a whole and exact
+    /// word only, in the same escapes, and one of under 8 nowhere: both may be ordinary words.
     ///
     /// # Examples
     ///
