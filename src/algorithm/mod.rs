@@ -2,6 +2,7 @@
 //!
 //! A server step has two parts: [`mean_update`] averages a round's updates, and [`ServerRule::apply`] computes the next
 //! model from that mean and the server's state. Whatever comes between the two, such as noise, needs to know neither.
+//! [`RobustAggregation`] takes the place of the mean where a scenario asks for it.
 //! [`Method`] translates the method of a scenario.
 
 mod adaptive;
@@ -11,6 +12,7 @@ mod decomposition;
 mod method;
 mod momentum;
 mod products;
+mod robust;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -22,4 +24,5 @@ pub use decomposition::{Singular, apart};
 pub use method::{ClientTerms, Method};
 pub use momentum::Momentum;
 pub use products::products_change;
+pub use robust::{RobustAggregation, RobustRule};
 pub use server::{ServerRule, ServerState};

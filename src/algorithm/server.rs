@@ -94,22 +94,24 @@ pub struct ServerState {
     pub second_moment: Option<Arc<Adapter>>,
     /// SCAFFOLD's control variate c.
     pub control: Option<Arc<Adapter>>,
+    /// Center of centered clipping: the aggregate of the round before.
+    pub center: Option<Arc<Adapter>>,
 }
 
 impl ServerState {
-    /// Returns the state without the moments of the server's rule. SCAFFOLD's variate stays.
+    /// Returns the state without the moments of the server's rule. SCAFFOLD's variate and the center stay.
     pub fn without_moments(&self) -> Self {
         Self { momentum: None, second_moment: None, ..self.clone() }
     }
 
-    /// Returns its parts in a fixed order, for the store.
+    /// Returns its parts but for the center in a fixed order, for the store.
     pub fn parts(&self) -> [Option<&Arc<Adapter>>; 3] {
         [self.momentum.as_ref(), self.second_moment.as_ref(), self.control.as_ref()]
     }
 
-    /// Creates a state from its parts, in the order of [`Self::parts`].
+    /// Creates a state without a center from its parts, in the order of [`Self::parts`].
     pub fn from_parts([momentum, second_moment, control]: [Option<Arc<Adapter>>; 3]) -> Self {
-        Self { momentum, second_moment, control }
+        Self { momentum, second_moment, control, center: None }
     }
 
     /// Rounds values to f32, in the layout of `like`.

@@ -275,7 +275,7 @@ fn control(inputs: &[Value], change: &Control) -> Value {
 /// Computes the next server model by an aggregate node. `inputs` are the server model, then update and base of each contribution, then the
 /// variates of `controls`: for each client the one after the round, then the one before it if there is one.
 fn aggregate(node: &Node, inputs: &[Value]) -> Value {
-    let Node::Aggregate { contributions: parts, release, rule, begins_anew, controls, .. } = node else {
+    let Node::Aggregate { contributions: parts, release, robust, rule, begins_anew, controls, .. } = node else {
         unreachable!("the node is an aggregate")
     };
     let (server, rest) = inputs.split_first().expect("an aggregate has a server model");
@@ -290,9 +290,10 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
     }
     let Value::Model { adapter: model, state, .. } = server else { unreachable!("an aggregate starts from a model") };
     // The mean update is computed first, then applied by the server optimizer, then the server's variate follows.
-    let (MeanUpdate { change, weights }, clip_norm) = match release {
-        Some(release) => release.mean_update(model, server.clip_norm(), &updates),
-        None => (algorithm::mean_update(model.values.len(), &updates), None),
+    let (MeanUpdate { change, weights }, clip_norm) = match (release, robust) {
+        (Some(release), _) => release.mean_update(model, server.clip_norm(), &updates),
+        (None, Some(robust)) => (robust.aggregate(model.values.len(), state.center.as_deref(), &updates), None),
+        (None, None) => (algorithm::mean_update(model.values.len(), &updates), None),
     };
     // This rule averages the products B A and not the two factors: the change leads to the nearest adapter of this rank.
     let change = match rule {
@@ -301,6 +302,7 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
     };
     let before = if *begins_anew { state.without_moments() } else { state.clone() };
     let (adapter, mut state) = rule.apply(model, &before, change.as_deref());
+    state.center = robust.and_then(|robust| robust.next_center(model, before.center.as_ref(), change.as_deref()));
     if let Some(controls) = controls {
         let mut variates = variates.iter().map(|value| &**value.adapter());
         let mut changes = Vec::with_capacity(controls.changes.len());

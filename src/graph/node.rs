@@ -7,7 +7,7 @@ use petgraph::graph::NodeIndex;
 
 use super::scheduled_evaluation::ScheduledEvaluation;
 use crate::adapter::{Adapter, Layout};
-use crate::algorithm::ServerRule;
+use crate::algorithm::{RobustAggregation, ServerRule};
 use crate::data::Rows;
 use crate::privacy::Release;
 use crate::training::{CorrectionPlace, Hyper, Objective};
@@ -94,6 +94,8 @@ pub enum Node {
         contributions: Vec<Contribution>,
         /// Private release between collecting the updates and applying them; `None` without privacy.
         release: Option<Arc<Release>>,
+        /// Robust rule in the place of the mean; `None` under the mean. It does not go with a private release.
+        robust: Option<RobustAggregation>,
         /// Server optimizer: turns the mean update into the next model.
         rule: ServerRule,
         /// Whether the server's moments, which are those of another rule, are dropped before the step.

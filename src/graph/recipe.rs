@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::NodeId;
 use super::node::{Contribution, Controls, Node, TrainingOrder};
-use crate::algorithm::ServerRule;
+use crate::algorithm::{RobustAggregation, ServerRule};
 use crate::data::Rows;
 use crate::privacy::Material;
 use crate::store::{Digest, Key, Recipe, key_of};
@@ -40,6 +40,9 @@ struct Aggregate<'a> {
     /// Weight and discount of each contribution; its update and its base are inputs.
     contributions: Vec<(f64, f64)>,
     release: Option<Material>,
+    /// Left out where it is the mean, as in the keys of versions without other rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    robust: Option<RobustAggregation>,
     rule: &'a ServerRule,
     /// Left out where it is false, so that the keys of runs without a change of the method stay.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -112,7 +115,7 @@ impl Node {
                 let steps = Steps { steps: control.steps, learning_rate: control.learning_rate };
                 ("control v2", false, text(&steps))
             }
-            Self::Aggregate { contributions, release, rule, begins_anew, controls, .. } => {
+            Self::Aggregate { contributions, release, robust, rule, begins_anew, controls, .. } => {
                 // Updates and models are inputs; only the numbers that combine them are parameters.
                 let aggregate = Aggregate {
                     contributions: contributions
@@ -120,6 +123,7 @@ impl Node {
                         .map(|part: &Contribution| (part.weight, part.discount))
                         .collect(),
                     release: release.as_ref().map(|release| release.material()),
+                    robust: *robust,
                     rule,
                     begins_anew: *begins_anew,
                     controls: controls.as_ref().map(variates),

@@ -98,15 +98,25 @@ pub struct RowsLoss {
 /// and new variants go to the end.
 #[derive(Serialize, Deserialize)]
 enum Stored {
-    Model { adapter: Vec<u8>, weights: Vec<f64>, state: [Option<Vec<u8>>; 3], clip_norm: Option<f64> },
+    Model {
+        adapter: Vec<u8>,
+        weights: Vec<f64>,
+        state: [Option<Vec<u8>>; 3],
+        clip_norm: Option<f64>,
+    },
     Control(Vec<u8>),
-    Trained { adapter: Vec<u8>, record: TrainedRecord },
+    Trained {
+        adapter: Vec<u8>,
+        record: TrainedRecord,
+    },
     Evaluated(Evaluated),
     Cohort(Vec<(Vec<u8>, TrainedRecord)>),
     Moments(StoredMoments),
     TrainedKeeping(Vec<u8>, TrainedRecord, StoredMoments),
     CohortKeeping(Vec<(Vec<u8>, TrainedRecord, StoredMoments)>),
     Examined(Vec<u8>),
+    /// A model, and the center of its server's clipping.
+    Centered(Box<Stored>, Vec<u8>),
 }
 
 /// First moment, second moment and number of steps.
@@ -137,6 +147,15 @@ fn read_adapter(bytes: &[u8]) -> Option<Arc<Adapter>> {
     Adapter::from_bytes(bytes).ok().map(Arc::new)
 }
 
+/// Reads the state of a server without its center; `None` if a part is not an adapter.
+fn read_state(stored: [Option<Vec<u8>>; 3]) -> Option<ServerState> {
+    let mut parts = [None, None, None];
+    for (part, bytes) in parts.iter_mut().zip(stored) {
+        *part = read_optional(bytes)?.map(Arc::new);
+    }
+    Some(ServerState::from_parts(parts))
+}
+
 /// Returns the hash of an adapter's content.
 fn of_adapter(adapter: &Adapter) -> Digest {
     Digest::from(adapter.hash())
@@ -164,8 +183,12 @@ impl Value {
     pub fn hash(&self) -> Digest {
         match self {
             Self::Model { adapter, state, clip_norm, .. } => {
-                let state = state.parts().map(|part| part.map(|part| of_adapter(part)));
-                key_of("fedreplay model v1", &(of_adapter(adapter), state, clip_norm)).0
+                let state_parts = state.parts().map(|part| part.map(|part| of_adapter(part)));
+                let model = key_of("fedreplay model v1", &(of_adapter(adapter), state_parts, clip_norm)).0;
+                match &state.center {
+                    Some(center) => key_of("fedreplay model with center v1", &(model, of_adapter(center))).0,
+                    None => model,
+                }
             }
             Self::Control(adapter) => key_of("fedreplay control v1", &of_adapter(adapter)).0,
             Self::Moments(moments) => of_moments(moments),
@@ -240,12 +263,18 @@ impl Value {
     /// Returns the value as bytes for the store.
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored = match self {
-            Self::Model { adapter, weights, state, clip_norm } => Stored::Model {
-                adapter: adapter.to_bytes(),
-                weights: weights.clone(),
-                state: state.parts().map(|part| part.map(|adapter| adapter.to_bytes())),
-                clip_norm: *clip_norm,
-            },
+            Self::Model { adapter, weights, state, clip_norm } => {
+                let model = Stored::Model {
+                    adapter: adapter.to_bytes(),
+                    weights: weights.clone(),
+                    state: state.parts().map(|part| part.map(|adapter| adapter.to_bytes())),
+                    clip_norm: *clip_norm,
+                };
+                match &state.center {
+                    Some(center) => Stored::Centered(Box::new(model), center.to_bytes()),
+                    None => model,
+                }
+            }
             Self::Control(adapter) => Stored::Control(adapter.to_bytes()),
             Self::Moments(moments) => Stored::Moments(stored_moments(moments)),
             Self::Trained(trained) => {
@@ -277,13 +306,15 @@ impl Value {
     /// Reads what [`Self::to_bytes`] wrote; `None` if the bytes are something else, such as a damaged file.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Some(match postcard::from_bytes(bytes).ok()? {
+            Stored::Centered(model, center) => {
+                let Stored::Model { adapter, weights, state, clip_norm } = *model else { return None };
+                let mut state = read_state(state)?;
+                state.center = Some(read_adapter(&center)?);
+                Self::Model { adapter: read_adapter(&adapter)?, weights, state, clip_norm }
+            }
             Stored::Model { adapter, weights, state, clip_norm } => {
-                let mut parts = [None, None, None];
-                for (part, bytes) in parts.iter_mut().zip(state) {
-                    *part = read_optional(bytes)?.map(Arc::new);
-                }
-                let adapter = read_adapter(&adapter)?;
-                Self::Model { adapter, weights, state: ServerState::from_parts(parts), clip_norm }
+                let state = read_state(state)?;
+                Self::Model { adapter: read_adapter(&adapter)?, weights, state, clip_norm }
             }
             Stored::Control(bytes) => Self::Control(read_adapter(&bytes)?),
             Stored::Moments(moments) => Self::Moments(read_moments(moments)?),

@@ -13,7 +13,7 @@ use super::client_states::ClientStates;
 use super::local_training::{Tasks, is_alone};
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::scheduled_benchmarks;
-use crate::algorithm::ServerRule;
+use crate::algorithm::{RobustAggregation, ServerRule};
 use crate::data::Rows;
 use crate::graph::{Contribution, Control, Controls, Executor, GraphError, Node, NodeId};
 use crate::inputs::Inputs;
@@ -191,9 +191,15 @@ impl<'a> Planner<'a> {
             let release = self.release(vec![]);
             let rule = self.tasks.method(self.rules_round(scheduled)).server;
             let begins_anew = self.begins_anew(rule);
-            let controls = None;
-            let aggregate =
-                Node::Aggregate { server: base, contributions: vec![], release, rule, begins_anew, controls };
+            let aggregate = Node::Aggregate {
+                server: base,
+                contributions: vec![],
+                release,
+                robust: None,
+                rule,
+                begins_anew,
+                controls: None,
+            };
             self.versions[round.base_version as usize] = self.executor.add(aggregate);
         }
         updates
@@ -224,13 +230,31 @@ impl<'a> Planner<'a> {
         let release = self.release(round.counted_tasks.iter().map(|counted| counted.task.0).collect());
         let method = self.tasks.method(self.rules_round(scheduled));
         let controls = method.client.correction.map(|_| self.controls(scheduled, updates));
+        let robust = self.robust(scheduled);
         // A tier's round updates the model of the server, by the server's rule. An edge has a model of its own.
         if self.is_edge_round(round) {
             let rule = method.server.of_edges();
-            return Node::Aggregate { server: base, contributions, release, rule, begins_anew: false, controls };
+            return Node::Aggregate {
+                server: base,
+                contributions,
+                release,
+                robust,
+                rule,
+                begins_anew: false,
+                controls,
+            };
         }
         let begins_anew = self.begins_anew(method.server);
-        Node::Aggregate { server: base, contributions, release, rule: method.server, begins_anew, controls }
+        Node::Aggregate { server: base, contributions, release, robust, rule: method.server, begins_anew, controls }
+    }
+
+    /// Returns the robust rule of a round: it combines updates of clients, and not the models of edges, which are merged by
+    /// the mean.
+    fn robust(&self, scheduled: &ScheduledRound) -> Option<RobustAggregation> {
+        if !scheduled.round.merged_versions.is_empty() {
+            return None;
+        }
+        RobustAggregation::new(&self.scenario.at(self.rules_round(scheduled)).server.aggregation)
     }
 
     /// Takes note of the rule of the server's next step. Returns whether the moments that the server has are those of

@@ -48,11 +48,12 @@ fn fault(index: usize, name: &str, message: String) -> Fault {
 }
 
 /// Fields that may change during a run, each with all fields below it.
-const FREE: [&str; 12] = [
+const FREE: [&str; 13] = [
     "algorithm",
     "evaluation.every",
     "model.lora.dropout",
     "network.Topology.links",
+    "server.aggregation",
     "server.downlink",
     "server.protocol",
     "server.selection",

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::check_privacy;
 use super::method::check_method;
 use super::schema::{
     ArithmeticSpec, Counts, Dropout, GroupSpec, Kernels, LastQuestion, ModelSpec, Network, NumericsSpec, ObjectiveSpec,
     PairFormSpec, Population, PrecisionSpec, Protocol, ScenarioSpec, TemplateSpec,
 };
+use super::{check_aggregation, check_privacy};
 
 /// Offending field and what is wrong with it.
 pub(super) type Fault = (String, String);
@@ -26,6 +26,7 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), Fault> {
     check_date(scenario.data.template_date.as_deref())?;
     check_method(scenario)?;
     check_privacy::check(scenario)?;
+    check_aggregation::check(scenario)?;
     check_execution(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");

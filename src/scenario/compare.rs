@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::ScenarioSpec;
+use super::{ScenarioSpec, reference};
 
 /// Field with different values in two scenarios.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +24,12 @@ pub fn field_differences(left: &ScenarioSpec, right: &ScenarioSpec) -> Vec<Field
     value_differences(&tree(left), &tree(right))
 }
 
+/// Returns a scenario as JSON, with the fields that are not written out at their defaults.
 fn tree(scenario: &ScenarioSpec) -> Value {
-    serde_json::to_value(scenario).expect("a scenario has only text keys, and a loaded one has all values")
+    let mut tree =
+        serde_json::to_value(scenario).expect("a scenario has only text keys, and a loaded one has all values");
+    reference::write_out(&mut tree);
+    tree
 }
 
 /// Returns the members in which two JSON trees differ, descending as long as both have the same shape.

@@ -7,7 +7,7 @@ use super::changes::{Phase, phases};
 use super::check::{Fault, check};
 use super::ron_syntax::{options, syntax};
 use super::schema::{Change, ScenarioSpec, SpecialTokensInTextSpec};
-use super::{ScenarioError, catalog, method, overrides};
+use super::{ScenarioError, catalog, check_aggregation, method, overrides};
 use crate::store::{Key, key_of};
 
 /// Scenario that has been read and checked.
@@ -148,7 +148,11 @@ impl Scenario {
     /// # Errors
     /// If a field does not go with that number; the error names the field.
     pub fn check_clients(&self, clients: usize) -> Result<(), ScenarioError> {
-        method::check_clients(&self.scenario, clients)
+        method::check_clients(&self.scenario, clients)?;
+        let later = self.phases.iter().map(|phase| &phase.scenario);
+        std::iter::once(&self.scenario)
+            .chain(later)
+            .try_for_each(|scenario| check_aggregation::check_clients(scenario, clients))
     }
 
     /// Converts a path in the scenario to one relative to the current folder.

@@ -10,6 +10,7 @@
 mod catalog;
 mod changes;
 mod check;
+mod check_aggregation;
 mod check_privacy;
 mod compare;
 mod error;

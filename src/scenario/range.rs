@@ -49,6 +49,14 @@ where
     Ok(value)
 }
 
+/// Reads an integer of at least 1, or `None`.
+pub fn at_least_one_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    match Option::<u32>::deserialize(deserializer)? {
+        Some(0) => Err(D::Error::custom("0 is out of range: it must be at least 1")),
+        value => Ok(value),
+    }
+}
+
 /// Reads a finite number above 0.
 pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "above 0", |value| value > 0.0)
@@ -84,6 +92,11 @@ pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error
 /// Reads a number in (0, 1].
 pub fn positive_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     checked(deserializer, "above 0, at most 1", |value| value > 0.0 && value <= 1.0)
+}
+
+/// Reads a number in (0, 0.5).
+pub fn below_half<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "above 0 and below 0.5", |value| value > 0.0 && value < 0.5)
 }
 
 /// Reads a number in (0, 1).

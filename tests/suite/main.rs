@@ -1,6 +1,7 @@
 //! End-to-end tests: the real binary in a fresh folder. Each file covers one kind of failure.
 
 mod adapters;
+mod aggregation;
 mod analysis;
 mod bad_data;
 mod bad_input;

@@ -15,7 +15,7 @@ const METHODS: [&str; 9] = [
     "Centralised",
 ];
 
-const PROTOCOLS: [(&str, &str); 6] = [
+pub const PROTOCOLS: [(&str, &str); 6] = [
     ("synchronous", r#"Synchronous(clients_per_round: 6)"#),
     ("semi-synchronous", r#"SemiSynchronous(window: "2m", concurrency: 3, max_staleness: 3)"#),
     ("buffered", "Buffered(concurrency: 3, buffer_size: 2)"),
@@ -41,7 +41,7 @@ fn refusal(method: &str, protocol: &str) -> Option<&'static str> {
 }
 
 /// Two rounds of one step, on devices that never drop out, of `method` under `protocol`.
-fn scenario(method: &str, protocol: &str) -> String {
+pub fn scenario(method: &str, protocol: &str) -> String {
     format!(
         r#"(
     name: "cell", seed: 3, rounds: 2, algorithm: {method},

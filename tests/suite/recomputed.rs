@@ -202,12 +202,17 @@ fn counts(table: &TableView, column: &str) -> Vec<u64> {
     table.counts(column).unwrap_or_else(|error| panic!("{column}: {error}"))
 }
 
+/// Number of the variant of stored results that holds another one, and a center after it.
+const CENTERED: u64 = 9;
+
 /// The adapter at the beginning of a stored result: its variant, its length and its safetensors, the first two as varints.
 fn adapter(store: &Store, key: &str) -> Vec<f64> {
     let key = Key(Digest::from_hex(key).expect("a key in hex"));
     let bytes = store.get(key).expect("the store has the result");
     let mut rest = bytes.as_slice();
-    varint(&mut rest);
+    if varint(&mut rest) == CENTERED {
+        varint(&mut rest);
+    }
     let length = varint(&mut rest) as usize;
     let tensors = SafeTensors::deserialize(&rest[..length]).expect("an adapter");
     let mut names = tensors.names();

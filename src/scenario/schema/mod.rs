@@ -3,6 +3,7 @@
 //! The doc comments of fields and variants are published: they form the scenario reference. See `reference` for their
 //! form.
 
+mod aggregation;
 mod algorithm;
 mod data;
 mod evaluation;
@@ -17,6 +18,7 @@ mod server;
 mod timing;
 mod training;
 
+pub use aggregation::AggregationSpec;
 pub use algorithm::{
     Algorithm, Correction, FirstMoment, FirstMomentDecay, Mean, MomentumDecay, MomentumSpec, ScaffoldWeights,
     SecondMoment, WeightsSpec,

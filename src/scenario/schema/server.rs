@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::quantity::{Duration, Rate};
+use super::aggregation::AggregationSpec;
 use super::fidelity::{ByFidelity, DefaultsBasis, FidelityDefault};
 use super::network::Capacity;
 use super::{one_u32, unit};
@@ -16,6 +17,10 @@ pub struct Server {
     pub protocol: Protocol,
     #[serde(default)]
     pub selection: ByFidelity<Selection>,
+    /// Rule by which the updates of a round become the change that `algorithm` applies. `Mean` is not written out.
+    #[serde(default, skip_serializing_if = "AggregationSpec::is_mean")]
+    #[schemars(extend("default" = "Mean"))]
+    pub aggregation: AggregationSpec,
     /// Clients that can be selected.
     #[serde(default)]
     pub candidates: CandidatesSpec,
