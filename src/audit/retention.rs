@@ -26,16 +26,17 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Collects the needs of the runs that used a store, and of those in and below other folders.
+    /// Collects the needs of the runs that used a store, but for those that are given up, and of those in and below other
+    /// folders.
     ///
     /// # Errors
     /// If the needs of a run cannot be known: its folder may be on a disk that is not mounted, or its lineage damaged.
-    pub fn of(store: &Store, others: &[PathBuf]) -> Result<Self, RunError> {
+    pub fn of(store: &Store, given_up: &[PathBuf], others: &[PathBuf]) -> Result<Self, RunError> {
         let mut retention = Self::default();
-        for run in store.runs()? {
+        for run in store.runs()?.into_iter().filter(|run| !given_up.contains(&run.folder)) {
             // A missing folder means that the run was removed, unless its parent is missing too: then its disk may not be
             // mounted.
-            if run.folder.join("manifest.json").is_file() {
+            if is_run(&run.folder) {
                 retention.add(&run.folder, run.since)?;
             } else if run.folder.parent().is_some_and(Path::is_dir) {
                 retention.gone.push(run.folder);
@@ -53,6 +54,17 @@ impl Retention {
             }
         }
         Ok(retention)
+    }
+
+    /// Removes from the store's registry the runs that are still gone.
+    ///
+    /// # Errors
+    /// If the store cannot be written to.
+    pub fn forget_gone(&self, store: &Store) -> Result<(), RunError> {
+        for run in &self.gone {
+            store.forget_run(run, is_run)?;
+        }
+        Ok(())
     }
 
     /// Whether a result must stay.
@@ -76,4 +88,9 @@ impl Retention {
         }
         Ok(())
     }
+}
+
+/// Whether there is a run in this folder.
+fn is_run(folder: &Path) -> bool {
+    folder.join("manifest.json").is_file()
 }

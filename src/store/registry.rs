@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
 
+use super::session::Gate;
 use super::{Digest, Store, StoreError, atomic};
 
 /// Folder of the entries, each named by the hash of its content.
@@ -26,24 +27,37 @@ impl Store {
     /// If the store cannot be written to.
     pub fn register(&self, run: &Path) -> Result<(), StoreError> {
         let Some(root) = self.root() else { return Ok(()) };
-        let run = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
-        let path = entry(root, &run);
+        let path = entry(root, run);
+        // A trim that found the folder without a run must not remove the note that is written here.
+        let _gate = Gate::shared(root);
         // An existing entry keeps its date, since all that an unfinished run used after it must be kept.
         if path.is_file() {
             return Ok(());
         }
-        atomic::write(&path, run.as_os_str().as_encoded_bytes()).map_err(StoreError::at(&path))
+        atomic::write(&path, name_of(run).as_os_str().as_encoded_bytes()).map_err(StoreError::at(&path))
     }
 
-    /// Removes a run from the registry, so that its results may be trimmed.
+    /// Returns the folder under which a run is registered, if it is.
+    pub fn registered(&self, run: &Path) -> Option<PathBuf> {
+        self.root().filter(|root| entry(root, run).is_file()).map(|_| name_of(run))
+    }
+
+    /// Removes a run from the registry, so that its results may be trimmed, unless `is_used` says that it uses the store now.
+    /// Nothing happens if another process has removed it.
     ///
     /// # Errors
-    /// If the run is not registered, or the store cannot be written to.
-    pub fn forget_run(&self, run: &Path) -> Result<(), StoreError> {
+    /// If the store cannot be written to.
+    pub fn forget_run(&self, run: &Path, is_used: impl FnOnce(&Path) -> bool) -> Result<(), StoreError> {
         let Some(root) = self.root() else { return Ok(()) };
-        let run = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
-        let path = entry(root, &run);
-        fs::remove_file(&path).map_err(StoreError::at(&path))
+        let path = entry(root, run);
+        let _gate = Gate::exclusive(root).map_err(StoreError::at(root))?;
+        if is_used(run) {
+            return Ok(());
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(StoreError::at(&path)),
+        }
     }
 
     /// Returns the runs that use the store, in the order of their folders' names. A file that is no note is named in a warning
@@ -136,6 +150,32 @@ fn note(path: &Path, name: &str) -> io::Result<Note> {
     Ok(Note::Run(RegisteredRun { folder: OsString::from_vec(bytes).into(), since: found.modified()? }))
 }
 
+/// Returns the one name that the registry has for a folder: absolute, and without a slash at its end.
+fn name_of(run: &Path) -> PathBuf {
+    std::path::absolute(run).unwrap_or_else(|_| run.to_owned()).components().collect()
+}
+
 fn entry(root: &Path, run: &Path) -> PathBuf {
-    root.join(RUNS).join(Digest::of(run.as_os_str().as_encoded_bytes()).to_string())
+    root.join(RUNS).join(Digest::of(name_of(run).as_os_str().as_encoded_bytes()).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_forgotten_once_by_whoever_is_first_and_not_while_it_uses_the_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let run = folder.path().join("run/");
+        store.register(&run).unwrap();
+        assert_eq!(store.registered(&folder.path().join("run")), Some(folder.path().join("run")));
+        store.forget_run(&run, |_| true).unwrap();
+        assert_eq!(store.runs().unwrap().len(), 1);
+        for _ in 0..2 {
+            store.forget_run(&run, |_| false).unwrap();
+            assert!(store.runs().unwrap().is_empty());
+        }
+        assert_eq!(store.registered(&run), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! `fedreplay store`: shows, checks and trims the store of results.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -143,12 +143,11 @@ fn verify(arguments: &Common) -> Result<ExitCode, CommandError> {
 /// Removes results, and prints which were removed and which stay.
 fn collect(arguments: &Collect) -> Result<ExitCode, CommandError> {
     let (folder, store) = arguments.common.open()?;
-    for run in &arguments.forget {
-        store.forget_run(run).map_err(CommandError::Store)?;
-    }
+    let given_up = arguments.forget.iter().map(|run| given_up(&store, &folder, run));
+    let given_up: Vec<_> = given_up.collect::<Result<_, _>>()?;
     // Opened before the runs are read: results that any process uses from now on are spared, even for runs unknown
     // here.
-    let retention = Retention::of(&store, &arguments.keep)?;
+    let retention = Retention::of(&store, &given_up, &arguments.keep)?;
     let trim = Trim {
         unused_for: arguments.max_age.map(|age| std::time::Duration::from_nanos(age.0)),
         bytes_most: arguments.max_size.map(|size| size.0),
@@ -156,8 +155,9 @@ fn collect(arguments: &Collect) -> Result<ExitCode, CommandError> {
     };
     let trimmed = store.trim(&trim, &|result| retention.needs(result))?;
     if !arguments.dry_run {
-        for run in &retention.gone {
-            store.forget_run(run)?;
+        retention.forget_gone(&store)?;
+        for run in &given_up {
+            store.forget_run(run, |_| false)?;
         }
     }
     let verb = if arguments.dry_run { "would remove" } else { "removed" };
@@ -174,6 +174,16 @@ fn collect(arguments: &Collect) -> Result<ExitCode, CommandError> {
         say!("{}", json!({ "store": shown(&folder), "trimmed": trimmed, "kept": kept, "unfinished": unfinished }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the folder under which the store knows a run that is to be given up.
+fn given_up(store: &Store, folder: &Path, run: &Path) -> Result<PathBuf, CommandError> {
+    store.registered(run).ok_or_else(|| {
+        let (run, store) = (run.display(), folder.display());
+        CommandError::Usage(format!(
+            "failed to give up {run}: the store at {store} knows no run there; `fedreplay store ls` lists those that it knows"
+        ))
+    })
 }
 
 /// Returns the size of the results in bytes. Results with equal contents share a file, which is counted once.
