@@ -46,6 +46,7 @@
 //!     download_bytes: 1_000_000,
 //!     upload_bytes: 1_000_000,
 //!     first_download_bytes: 0,
+//!     every_second_round: None,
 //! };
 //! let rounds_of_two =
 //!     Synchronous { cohort: 2, over_selection: 0, deadline: None, minimum: 2, stragglers: Stragglers::Stop };
@@ -105,7 +106,7 @@ pub mod published {
 
 pub use client::{
     ALL_TARGETS, Availability, Client, Crashes, Device, DeviceSpec, Diurnal, Dropout, Interruption, Link, LoraTraining,
-    ModelShape, Precision, RegionCut, Stage, Target, Work,
+    ModelShape, Precision, RegionCut, Stage, Target, Traffic, Work,
 };
 pub use federation::Federation;
 pub use kernel::{Class, Span, Time};

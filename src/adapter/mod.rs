@@ -4,12 +4,14 @@
 //! alone.
 
 mod error;
+mod factors;
 mod layout;
 pub mod peft;
 mod values;
 mod wire;
 
 pub use error::AdapterError;
+pub use factors::Factors;
 pub use layout::{Layout, Module};
 pub use values::Adapter;
-pub use wire::{WireFormat, decode, encode, wire_bytes};
+pub use wire::{WireFormat, decode, encode, wire_bytes, wire_bytes_of};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, AdapterError, Layout};
+use super::{Adapter, AdapterError, Factors, Layout, Module};
 
 /// Format of values on the wire. The layout is agreed on in advance and is not transmitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,11 +22,23 @@ pub enum WireFormat {
 
 /// [byte] -- Returns the length of an encoded adapter.
 pub fn wire_bytes(layout: &Layout, format: WireFormat) -> u64 {
-    let values = layout.parameters() as u64;
+    wire_bytes_of(layout, format, Factors::Both)
+}
+
+/// [byte] -- Returns the length of some factors of an adapter, encoded.
+pub fn wire_bytes_of(layout: &Layout, format: WireFormat, factors: Factors) -> u64 {
+    let values = factors.count(layout) as u64;
     match format {
         WireFormat::F32 => 4 * values,
         WireFormat::F16 | WireFormat::Bf16 => 2 * values,
-        WireFormat::Int8 => values + 4 * layout.tensors().iter().map(|(_, shape, _)| shape[0] as u64).sum::<u64>(),
+        WireFormat::Int8 => {
+            let scales = |module: &Module| {
+                let rows_of_a = if factors.has_a() { layout.rank } else { 0 };
+                let rows_of_b = if factors.has_b() { module.out_features } else { 0 };
+                (rows_of_a + rows_of_b) as u64
+            };
+            values + 4 * layout.modules.iter().map(scales).sum::<u64>()
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Translation of a scenario's method into its rules: additions to local training, and the server's step.
 
 use super::{AdaptiveOptimizer, Momentum, ServerRule, SquareRule};
-use crate::scenario::{self, Algorithm, FirstMoment, Mean, SecondMoment};
+use crate::scenario::{self, Algorithm, FirstMoment, Mean, ScenarioSpec, SecondMoment};
 
 /// Additions of a method to local training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,9 +23,9 @@ pub struct Method {
 
 impl Method {
     /// Creates the method that a scenario names.
-    pub fn new(algorithm: &Algorithm) -> Self {
+    pub fn new(scenario: &ScenarioSpec) -> Self {
         let mut method = Self { client: ClientTerms::default(), server: ServerRule::PLAIN, is_alone: false };
-        match *algorithm {
+        match scenario.algorithm {
             Algorithm::Centralised => {}
             Algorithm::FedAvg { mean, .. } => method.server = averaging(mean),
             Algorithm::FedProx { mu, mean, .. } => {
@@ -55,6 +55,9 @@ impl Method {
                 method.server = adaptive(server_lr, tau, beta1.get(), squares, first_moment.get(), second_moment.get());
             }
             Algorithm::Local => method.is_alone = true,
+        }
+        if scenario.lora_method().mean == Mean::Products {
+            method.server = ServerRule::Products;
         }
         method
     }

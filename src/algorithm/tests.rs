@@ -93,3 +93,65 @@ fn scaffold_reaches_the_optimum() {
     }
     assert_reaches(state.control.unwrap().values[0], 0.0);
 }
+
+/// The two clients of the worked example: A 1x2 and B 2x1, so that B A is 2x2.
+mod one_rank {
+    use crate::adapter::{Adapter, Factors, Layout, Module};
+    use crate::algorithm::{ServerRule, ServerState, Update, mean_update};
+    use std::sync::Arc;
+
+    /// A, then B.
+    pub fn adapter(a: [f32; 2], b: [f32; 2]) -> Adapter {
+        let modules = vec![Module { path: "m".into(), in_features: 2, out_features: 2 }];
+        let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules };
+        Adapter { layout: Arc::new(layout), values: vec![a[0], a[1], b[0], b[1]] }
+    }
+
+    /// The server's model after a round of clients with these weights, which sent some factors.
+    pub fn aggregated(server: &Adapter, clients: &[Adapter], weights: [f64; 2], sent: Factors) -> Adapter {
+        let pairs = clients.iter().zip(weights);
+        let updates = pairs.map(|(adapter, weight)| Update { adapter, base: server, weight, discount: 1.0 });
+        let mut change = mean_update(4, &updates.collect::<Vec<_>>()).change.expect("they have weights");
+        sent.keep_only(&server.layout, &mut change);
+        ServerRule::PLAIN.apply(server, &ServerState::default(), Some(&change)).0
+    }
+
+    /// B A, by rows.
+    #[track_caller]
+    pub fn assert_product(adapter: &Adapter, expected: [[f32; 2]; 2]) {
+        let [a0, a1, b0, b1] = adapter.values[..] else { unreachable!("it has four values") };
+        for (found, expected) in [b0 * a0, b0 * a1, b1 * a0, b1 * a1].iter().zip(expected.concat()) {
+            assert!((found - expected).abs() <= 1e-6, "{:?} where the product {expected} was expected", adapter.values);
+        }
+    }
+}
+
+/// B1 = (1, 0), A1 = (2, 0); B2 = (0, 1), A2 = (0, 4). The mean of the products is diag(1, 2) for equal weights, and
+/// diag(1.5, 1) for 3/4 and 1/4; all values are exact, by hand.
+#[test]
+fn factors_of_the_worked_example_are_averaged_as_each_method_says() {
+    use one_rank::{adapter, aggregated, assert_product};
+
+    use crate::adapter::Factors;
+    let start = adapter([0.0, 0.0], [0.0, 0.0]);
+    let clients = [adapter([2.0, 0.0], [1.0, 0.0]), adapter([0.0, 4.0], [0.0, 1.0])];
+    let fedit = |weights| aggregated(&start, &clients, weights, Factors::Both);
+    assert_product(&fedit([1.0, 1.0]), [[0.5, 1.0], [0.5, 1.0]]);
+    assert_product(&fedit([3.0, 1.0]), [[1.125, 0.75], [0.375, 0.25]]);
+    // FFA-LoRA, from A0 = (1, 1): the product of the means is the mean of the products.
+    let start = adapter([1.0, 1.0], [0.0, 0.0]);
+    let of_one_a = [adapter([1.0, 1.0], [1.0, 0.0]), adapter([1.0, 1.0], [0.0, 1.0])];
+    let ffa = aggregated(&start, &of_one_a, [1.0, 1.0], Factors::B);
+    assert_product(&ffa, [[0.5, 0.5], [0.5, 0.5]]);
+    // RoLoRA's next round trains A from there. Each client's product is the B of both times its A.
+    let b = [ffa.values[2], ffa.values[3]];
+    let of_one_b = [adapter([2.0, 0.0], b), adapter([0.0, 4.0], b)];
+    let rolora = aggregated(&ffa, &of_one_b, [3.0, 1.0], Factors::A);
+    assert_product(&rolora, [[0.75, 0.5], [0.75, 0.5]]);
+    // FedSA-LoRA: the mean of A is (1, 2), and each client has it with its own B.
+    let start = adapter([0.0, 0.0], [0.0, 0.0]);
+    let shared = aggregated(&start, &clients, [1.0, 1.0], Factors::A);
+    assert_eq!(shared.values, [1.0, 2.0, 0.0, 0.0]);
+    assert_product(&Factors::B.replaced(&shared, &clients[0]), [[1.0, 2.0], [0.0, 0.0]]);
+    assert_product(&Factors::B.replaced(&shared, &clients[1]), [[0.0, 0.0], [1.0, 2.0]]);
+}

@@ -9,7 +9,7 @@ use super::node::{Control, Node};
 use super::scheduled_evaluation::EvalResources;
 use super::value::{Ranking, Trained, TrainedRecord, Value};
 use super::work::WorkCounters;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Factors};
 use crate::algorithm;
 use crate::algorithm::{ControlChange, MeanUpdate, ServerRule, ServerState, Update};
 use crate::data::Sample;
@@ -63,6 +63,14 @@ impl<'a> Compute<'a> {
             },
             Node::Control(change) => Ok(control(inputs, change)),
             Node::Moments { .. } => Ok(moments(inputs)),
+            Node::Kept { factors, .. } => {
+                let mut kept = Adapter::clone(inputs[0].adapter());
+                factors.keep_only(&kept.layout, &mut kept.values);
+                Ok(Value::Kept(Arc::new(kept)))
+            }
+            Node::Personal { factors, .. } => {
+                Ok(first_model(Arc::new(factors.replaced(inputs[0].adapter(), inputs[1].adapter()))))
+            }
             Node::Aggregate { .. } => Ok(aggregate(node, inputs)),
             Node::Benchmark { benchmark, .. } => {
                 let resources = EvalResources { trainer: self.trainer, store: self.store, stop: self.stop, work };
@@ -169,7 +177,7 @@ impl<'a> Compute<'a> {
     }
 }
 
-/// Returns a model before any aggregation.
+/// Returns a model that no aggregation has made: one before the first round, or a client's own.
 fn first_model(adapter: Arc<Adapter>) -> Value {
     Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None }
 }
@@ -275,26 +283,37 @@ fn control(inputs: &[Value], change: &Control) -> Value {
 /// Computes the next server model by an aggregate node. `inputs` are the server model, then update and base of each contribution, then the
 /// variates of `controls`: for each client the one after the round, then the one before it if there is one.
 fn aggregate(node: &Node, inputs: &[Value]) -> Value {
-    let Node::Aggregate { contributions: parts, release, robust, rule, begins_anew, controls, .. } = node else {
+    let Node::Aggregate { contributions: parts, sent, release, robust, rule, begins_anew, controls, .. } = node else {
         unreachable!("the node is an aggregate")
     };
     let (server, rest) = inputs.split_first().expect("an aggregate has a server model");
     let (pairs, variates) = rest.split_at(2 * parts.len());
+    // Factors that a client keeps are not there for the server, nor for distances and norms of a robust rule.
+    let mut received = Vec::with_capacity(parts.len());
+    for pair in pairs.chunks_exact(2) {
+        received.push(match sent {
+            Factors::Both => pair[0].adapter().clone(),
+            _ => Arc::new(sent.replaced(pair[1].adapter(), pair[0].adapter())),
+        });
+    }
     let mut updates = Vec::with_capacity(parts.len());
-    for (pair, contribution) in pairs.chunks_exact(2).zip(parts) {
+    for ((pair, adapter), contribution) in pairs.chunks_exact(2).zip(&received).zip(parts) {
         let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
         let weight = if usable { contribution.weight } else { 0.0 };
-        let adapter = pair[0].adapter();
         let base = pair[1].adapter();
         updates.push(Update { adapter, base, weight, discount: contribution.discount });
     }
     let Value::Model { adapter: model, state, .. } = server else { unreachable!("an aggregate starts from a model") };
     // The mean update is computed first, then applied by the server optimizer, then the server's variate follows.
-    let (MeanUpdate { change, weights }, clip_norm) = match (release, robust) {
+    let (MeanUpdate { mut change, weights }, clip_norm) = match (release, robust) {
         (Some(release), _) => release.mean_update(model, server.clip_norm(), &updates),
         (None, Some(robust)) => (robust.aggregate(model.values.len(), state.center.as_deref(), &updates), None),
         (None, None) => (algorithm::mean_update(model.values.len(), &updates), None),
     };
+    // Noise is drawn for all values, and stays away from those that were not sent.
+    if let Some(change) = &mut change {
+        sent.keep_only(&model.layout, change);
+    }
     // This rule averages the products B A and not the two factors: the change leads to the nearest adapter of this rank.
     let change = match rule {
         ServerRule::Products => change.map(|_| algorithm::products_change(model, &updates, &weights)),

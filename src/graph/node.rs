@@ -6,7 +6,7 @@ use fedreplay_sim::Seed;
 use petgraph::graph::NodeIndex;
 
 use super::scheduled_evaluation::ScheduledEvaluation;
-use crate::adapter::{Adapter, Layout};
+use crate::adapter::{Adapter, Factors, Layout};
 use crate::algorithm::{RobustAggregation, ServerRule};
 use crate::data::Rows;
 use crate::privacy::Release;
@@ -88,10 +88,16 @@ pub enum Node {
     Control(Control),
     /// Moments of a client's optimizer after a task that counted; `before` are those before it.
     Moments { update: NodeId, before: Option<NodeId> },
+    /// Factors that a client keeps for itself after a task that counted.
+    Kept { update: NodeId, factors: Factors },
+    /// Model that a client trains and is judged by: the server's, with the factors that the client has kept.
+    Personal { server: NodeId, kept: NodeId, factors: Factors },
     /// Next server model.
     Aggregate {
         server: NodeId,
         contributions: Vec<Contribution>,
+        /// Factors that the clients sent; the others of the server keep their bits.
+        sent: Factors,
         /// Private release between collecting the updates and applying them; `None` without privacy.
         release: Option<Arc<Release>>,
         /// Robust rule in the place of the mean; `None` under the mean. It does not go with a private release.
@@ -119,6 +125,8 @@ impl Node {
             Self::Member { .. } => "member",
             Self::Control(_) => "control",
             Self::Moments { .. } => "moments",
+            Self::Kept { .. } => "kept",
+            Self::Personal { .. } => "personal",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
             Self::Benchmark { .. } => "examine",
@@ -142,6 +150,8 @@ impl Node {
             Self::Train { base, control, moments, .. } => {
                 std::iter::once(*base).chain(*control).chain(*moments).collect()
             }
+            Self::Kept { update, .. } => vec![*update],
+            Self::Personal { server, kept, .. } => vec![*server, *kept],
             Self::Moments { update, before } => std::iter::once(*update).chain(*before).collect(),
             // The inputs of all members, one member after another: they are split up again by their numbers.
             Self::Cohort(members) => members.iter().flat_map(Node::inputs).collect(),

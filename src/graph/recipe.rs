@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::NodeId;
 use super::node::{Contribution, Controls, Node, TrainingOrder};
+use crate::adapter::Factors;
 use crate::algorithm::{RobustAggregation, ServerRule};
 use crate::data::Rows;
 use crate::privacy::Material;
@@ -39,6 +40,9 @@ struct Member<'a> {
 struct Aggregate<'a> {
     /// Weight and discount of each contribution; its update and its base are inputs.
     contributions: Vec<(f64, f64)>,
+    /// Left out where both factors are sent, so that the keys of such runs stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<Factors>,
     release: Option<Material>,
     /// Left out where it is the mean, as in the keys of versions without other rules.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,6 +92,10 @@ impl Node {
             index: usize,
         }
         #[derive(Serialize)]
+        struct Own {
+            factors: Factors,
+        }
+        #[derive(Serialize)]
         struct Steps {
             steps: u32,
             learning_rate: f64,
@@ -109,19 +117,22 @@ impl Node {
             Self::Given { adapter } => ("given v2", false, text(&Given { adapter: Digest::from(adapter.hash()) })),
             Self::Train { training, moments, .. } => ("train v4", true, text(&train(training, *moments))),
             Self::Moments { .. } => ("moments v1", false, text(&())),
+            Self::Kept { factors, .. } => ("kept v1", false, text(&Own { factors: *factors })),
+            Self::Personal { factors, .. } => ("personal v1", false, text(&Own { factors: *factors })),
             Self::Cohort(members) => ("cohort v2", true, text(&members.iter().map(member).collect::<Vec<_>>())),
             Self::Member { index, .. } => ("member v2", false, text(&Place { index: *index })),
             Self::Control(control) => {
                 let steps = Steps { steps: control.steps, learning_rate: control.learning_rate };
                 ("control v2", false, text(&steps))
             }
-            Self::Aggregate { contributions, release, robust, rule, begins_anew, controls, .. } => {
+            Self::Aggregate { contributions, sent, release, robust, rule, begins_anew, controls, .. } => {
                 // Updates and models are inputs; only the numbers that combine them are parameters.
                 let aggregate = Aggregate {
                     contributions: contributions
                         .iter()
                         .map(|part: &Contribution| (part.weight, part.discount))
                         .collect(),
+                    sent: Some(*sent).filter(|&sent| sent != Factors::Both),
                     release: release.as_ref().map(|release| release.material()),
                     robust: *robust,
                     rule,

@@ -19,6 +19,8 @@ pub enum Value {
     Control(Arc<Adapter>),
     /// Moments of a client's optimizer.
     Moments(Arc<Moments>),
+    /// Factors that a client keeps; the others are zero.
+    Kept(Arc<Adapter>),
     /// Update of a client.
     Trained(Arc<Trained>),
     /// Updates of a cohort, in the order of its members.
@@ -117,6 +119,7 @@ enum Stored {
     Examined(Vec<u8>),
     /// A model, and the center of its server's clipping.
     Centered(Box<Stored>, Vec<u8>),
+    Kept(Vec<u8>),
 }
 
 /// First moment, second moment and number of steps.
@@ -192,6 +195,7 @@ impl Value {
             }
             Self::Control(adapter) => key_of("fedreplay control v1", &of_adapter(adapter)).0,
             Self::Moments(moments) => of_moments(moments),
+            Self::Kept(adapter) => key_of("fedreplay kept factors v1", &of_adapter(adapter)).0,
             Self::Trained(trained) => of_trained(trained),
             Self::Cohort(members) => {
                 let updates: Vec<Digest> = members.iter().map(|member| of_trained(member)).collect();
@@ -202,7 +206,7 @@ impl Value {
         }
     }
 
-    /// Returns the adapter of a model, an update or a control variate.
+    /// Returns the adapter of a model, an update, a control variate or kept factors.
     ///
     /// # Panics
     /// If the value is anything else: no node reads losses, benchmark results, cohorts or moments as a model.
@@ -210,7 +214,7 @@ impl Value {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
-            Self::Control(adapter) => adapter,
+            Self::Control(adapter) | Self::Kept(adapter) => adapter,
             Self::Evaluated(_) | Self::BenchmarkResult(_) | Self::Cohort(_) | Self::Moments(_) => {
                 unreachable!("losses, an exam, a cohort or moments were asked for an adapter")
             }
@@ -219,7 +223,7 @@ impl Value {
 
     /// Whether the value is the state of a client between two tasks. It takes no memory in that time.
     pub fn is_client_state(&self) -> bool {
-        matches!(self, Self::Control(_) | Self::Moments(_))
+        matches!(self, Self::Control(_) | Self::Moments(_) | Self::Kept(_))
     }
 
     /// [token] -- Returns the number of tokens that went through the model in the trainings behind this value.
@@ -276,6 +280,7 @@ impl Value {
                 }
             }
             Self::Control(adapter) => Stored::Control(adapter.to_bytes()),
+            Self::Kept(adapter) => Stored::Kept(adapter.to_bytes()),
             Self::Moments(moments) => Stored::Moments(stored_moments(moments)),
             Self::Trained(trained) => {
                 let adapter = trained.adapter.to_bytes();
@@ -317,6 +322,7 @@ impl Value {
                 Self::Model { adapter: read_adapter(&adapter)?, weights, state, clip_norm }
             }
             Stored::Control(bytes) => Self::Control(read_adapter(&bytes)?),
+            Stored::Kept(bytes) => Self::Kept(read_adapter(&bytes)?),
             Stored::Moments(moments) => Self::Moments(read_moments(moments)?),
             Stored::Trained { adapter, record } => {
                 Self::Trained(Arc::new(Trained { adapter: read_adapter(&adapter)?, record, moments: None }))

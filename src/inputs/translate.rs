@@ -156,7 +156,8 @@ pub fn hyper(scenario: &ScenarioSpec, round: u32) -> Hyper {
             AccumulationSpec::PerMicroBatch => Weighing::OverNominal(training.gradient_accumulation),
         },
         dropout: scenario.model.lora.dropout.get(),
-        proximal: Method::new(&scenario.algorithm).client.proximal,
+        proximal: Method::new(scenario).client.proximal,
+        trains: (scenario.lora_method().trains)(round),
     }
 }
 

@@ -1,8 +1,9 @@
-//! State that clients keep between their counted tasks, as nodes of the graph: control variates, and the moments of their
-//! optimizers.
+//! State that clients keep between their counted tasks, as nodes of the graph: control variates, the moments of their optimizers,
+//! and factors of their adapters.
 
 use std::collections::BTreeMap;
 
+use crate::adapter::Factors;
 use crate::graph::{Control, Executor, Node, NodeId, TrainingOrder};
 
 /// State of all clients after their last counted task.
@@ -12,12 +13,38 @@ pub struct ClientStates<'a> {
     is_live: bool,
     controls: BTreeMap<u32, NodeId>,
     moments: BTreeMap<u32, NodeId>,
+    /// Factors that clients keep, and those of each client that has trained.
+    factors: Factors,
+    kept: BTreeMap<u32, NodeId>,
 }
 
 impl<'a> ClientStates<'a> {
-    /// Creates the state before the first round, which is empty.
-    pub fn new(executor: &'a Executor<'a>, is_live: bool) -> Self {
-        Self { executor, is_live, controls: BTreeMap::new(), moments: BTreeMap::new() }
+    /// Creates the state before the first round, which is empty, for clients that keep these factors.
+    pub fn new(executor: &'a Executor<'a>, is_live: bool, factors: Factors) -> Self {
+        let (controls, moments, kept) = Default::default();
+        Self { executor, is_live, controls, moments, factors, kept }
+    }
+
+    /// Whether clients keep factors, so that each has a model of its own.
+    pub fn are_personal(&self) -> bool {
+        self.factors != Factors::None
+    }
+
+    /// Returns the model that a client has at this model of the server: with the factors that it has kept, if there are any.
+    pub fn personal(&self, client: u32, server: NodeId) -> NodeId {
+        match self.kept.get(&client) {
+            Some(&kept) => self.executor.add(Node::Personal { server, kept, factors: self.factors }),
+            None => server,
+        }
+    }
+
+    /// Replaces the factors that a client keeps by those of its training, if it keeps any.
+    pub fn keep_factors(&mut self, client: u32, update: NodeId) {
+        if self.are_personal() {
+            let after = self.executor.add(Node::Kept { update, factors: self.factors });
+            let before = self.kept.insert(client, after);
+            self.hold(after, before);
+        }
     }
 
     /// Builds the training of a client's next task from `base`, with the client's state.

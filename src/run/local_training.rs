@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use fedreplay_sim::{Seed, TaskRecord};
 
+use crate::adapter::Factors;
 use crate::algorithm::Method;
 use crate::data::{PublishedSubset, StepShape, published_steps, round_rows};
 use crate::graph::TrainingOrder;
@@ -22,7 +23,7 @@ pub struct Tasks<'a> {
 /// Whether each of the clients continues from its own model instead of the server's. With a single client, averaging gives
 /// the same result, so the server's model is used.
 pub fn is_alone(scenario: &Scenario, clients: usize) -> bool {
-    Method::new(&scenario.at(1).algorithm).is_alone && clients > 1
+    Method::new(scenario.at(1)).is_alone && clients > 1
 }
 
 impl Tasks<'_> {
@@ -32,7 +33,7 @@ impl Tasks<'_> {
 
     /// Returns the method of a round of the server, from 1.
     pub fn method(&self, round: u32) -> Method {
-        Method::new(&self.scenario.at(round).algorithm)
+        Method::new(self.scenario.at(round))
     }
 
     /// Returns the round of the server, from 1 to `rounds`, whose settings a task trains with.
@@ -49,7 +50,11 @@ impl Tasks<'_> {
     /// Returns a task of the local baseline: the client's training without the additions of the federated method.
     pub fn alone(&self, client: u32, client_task: u64, round: u32) -> TrainingOrder {
         let training = self.training(client, client_task, round);
-        TrainingOrder { correction: None, hyper: Hyper { proximal: None, ..training.hyper }, ..training }
+        TrainingOrder {
+            correction: None,
+            hyper: Hyper { proximal: None, trains: Factors::Both, ..training.hyper },
+            ..training
+        }
     }
 
     /// Returns the training of a client's task number `client_task`, from 0, with the settings of `round`, from 1.

@@ -20,10 +20,12 @@ pub struct PlannedRound {
     /// Whether `model` was made in this round.
     pub is_new: bool,
     pub evaluations: Option<Evaluations>,
-    /// Benchmarks of the model, or of the clients' own models where nothing is aggregated.
+    /// Benchmarks of the model, or of the clients' own models.
     pub benchmarks: Vec<PlannedBenchmark>,
-    /// Evaluations of the clients' own models, where nothing is aggregated.
+    /// Evaluations of the clients' own models.
     pub alone: Vec<LocalBaseline>,
+    /// Whether clients have models of their own, which are evaluated and saved instead of the server's.
+    pub has_own_models: bool,
     /// Whether nothing is aggregated, so that all counted tasks weigh the same in the round's loss.
     pub counts_alike: bool,
     /// [1] -- Epsilon spent up to and including this round; `None` without differential privacy.

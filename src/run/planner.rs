@@ -13,6 +13,7 @@ use super::client_states::ClientStates;
 use super::local_training::{Tasks, is_alone};
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
 use super::scheduled_benchmarks;
+use crate::adapter::Factors;
 use crate::algorithm::{RobustAggregation, ServerRule};
 use crate::data::Rows;
 use crate::graph::{Contribution, Control, Controls, Executor, GraphError, Node, NodeId};
@@ -82,7 +83,7 @@ impl<'a> Planner<'a> {
             versions: vec![initial],
             edge_weights: BTreeMap::new(),
             tasks: Tasks { scenario, inputs },
-            states: ClientStates::new(executor, holds_models),
+            states: ClientStates::new(executor, holds_models, spec.lora_method().keeps),
             own_models: BTreeMap::new(),
             held,
             privacy,
@@ -134,26 +135,23 @@ impl<'a> Planner<'a> {
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
         let is_due = is_last || self.is_evaluation_due(scheduled);
-        let is_alone = self.is_alone();
+        let server_round = self.server_round(scheduled);
+        let has_own_models = self.has_own_models();
+        let is_asked = self.inputs.benchmarks.iter().any(|benchmark| benchmark.is_due(server_round, is_last));
+        let own = if has_own_models && (is_due || is_asked) { self.own_models(model) } else { vec![] };
         let mut evaluations = None;
         let mut alone = vec![];
-        if is_due && is_alone {
-            alone = self.evaluated_alone();
+        if is_due && has_own_models {
+            alone = own.iter().map(|&(client, model)| self.evaluated_on_own(client, model)).collect();
         } else if is_due {
             evaluations = Some(self.evaluations(model));
         }
-        let subjects: Vec<(Option<u32>, NodeId)> = if is_alone {
-            self.own_models.iter().map(|(&client, &model)| (Some(client), model)).collect()
-        } else {
-            vec![(None, model)]
+        let subjects: Vec<(Option<u32>, NodeId)> = match has_own_models {
+            true => own.into_iter().map(|(client, model)| (Some(client), model)).collect(),
+            false => vec![(None, model)],
         };
-        let benchmarks = scheduled_benchmarks::add(
-            &self.inputs.benchmarks,
-            self.executor,
-            &subjects,
-            self.server_round(scheduled),
-            is_last,
-        );
+        let benchmarks =
+            scheduled_benchmarks::add(&self.inputs.benchmarks, self.executor, &subjects, server_round, is_last);
         // Everything that was added since the round before belongs to this round.
         let nodes = self.in_rounds..self.executor.count();
         self.in_rounds = nodes.end;
@@ -167,7 +165,8 @@ impl<'a> Planner<'a> {
             evaluations,
             benchmarks,
             alone,
-            counts_alike: is_alone,
+            has_own_models,
+            counts_alike: self.is_alone(),
             epsilon_spent: self.privacy.map(|privacy| privacy.epsilon(scheduled.number)),
         };
         if self.demands {
@@ -191,9 +190,11 @@ impl<'a> Planner<'a> {
             let release = self.release(vec![]);
             let rule = self.tasks.method(self.rules_round(scheduled)).server;
             let begins_anew = self.begins_anew(rule);
+            let sent = (self.spec().lora_method().sends)(self.rules_round(scheduled));
             let aggregate = Node::Aggregate {
                 server: base,
                 contributions: vec![],
+                sent,
                 release,
                 robust: None,
                 rule,
@@ -230,6 +231,7 @@ impl<'a> Planner<'a> {
         let release = self.release(round.counted_tasks.iter().map(|counted| counted.task.0).collect());
         let method = self.tasks.method(self.rules_round(scheduled));
         let controls = method.client.correction.map(|_| self.controls(scheduled, updates));
+        let sent = (self.spec().lora_method().sends)(self.rules_round(scheduled));
         let robust = self.robust(scheduled);
         // A tier's round updates the model of the server, by the server's rule. An edge has a model of its own.
         if self.is_edge_round(round) {
@@ -237,6 +239,7 @@ impl<'a> Planner<'a> {
             return Node::Aggregate {
                 server: base,
                 contributions,
+                sent,
                 release,
                 robust,
                 rule,
@@ -245,7 +248,7 @@ impl<'a> Planner<'a> {
             };
         }
         let begins_anew = self.begins_anew(method.server);
-        Node::Aggregate { server: base, contributions, release, robust, rule: method.server, begins_anew, controls }
+        Node::Aggregate { server: base, contributions, sent, release, robust, rule: method.server, begins_anew, controls }
     }
 
     /// Returns the robust rule of a round: it combines updates of clients, and not the models of edges, which are merged by
@@ -306,9 +309,19 @@ impl<'a> Planner<'a> {
         Controls { changes, clients: self.inputs.clients.len() as u32 }
     }
 
-    /// Adds the evaluations of the clients' own models.
-    fn evaluated_alone(&self) -> Vec<LocalBaseline> {
-        self.own_models.iter().map(|(&client, &model)| self.evaluated_on_own(client, model)).collect()
+    /// Whether clients have models of their own, which are evaluated and saved instead of the server's.
+    fn has_own_models(&self) -> bool {
+        self.is_alone() || self.states.are_personal()
+    }
+
+    /// Returns the clients' own models at this model of the server. Where nothing is aggregated, a client that has not trained
+    /// has none.
+    fn own_models(&self, server: NodeId) -> Vec<(u32, NodeId)> {
+        if self.is_alone() {
+            return self.own_models.iter().map(|(&client, &model)| (client, model)).collect();
+        }
+        let clients = 0..self.inputs.clients.len() as u32;
+        clients.map(|client| (client, self.states.personal(client, server))).collect()
     }
 
     /// Returns the number of a round among the server's rounds, from 1; `None` for the round of an edge.
@@ -336,6 +349,9 @@ impl<'a> Planner<'a> {
     ) -> Vec<Contribution> {
         let round = &scheduled.round;
         let weights = self.add_trainings(scheduled, updates);
+        for (counted, &update) in round.counted_tasks.iter().zip(&*updates) {
+            self.states.keep_factors(counted.client, update);
+        }
         if self.tasks.keeps_moments() {
             for (counted, &update) in round.counted_tasks.iter().zip(&*updates) {
                 self.states.keep_moments(counted.client, update);
@@ -371,7 +387,8 @@ impl<'a> Planner<'a> {
             let round = self.tasks.round_of(task);
             let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
             weights.push(if is_alone { 0.0 } else { self.tasks.weight(counted.client, &training, round) });
-            let own = self.own_models.get(&counted.client).copied().unwrap_or(start);
+            let personal = self.states.personal(counted.client, start);
+            let own = self.own_models.get(&counted.client).copied().unwrap_or(personal);
             let node = self.states.train(own, training);
             if is_alone {
                 // Each client starts from a different model, so its training cannot share a pass. It is added at once,
@@ -475,7 +492,7 @@ impl<'a> Planner<'a> {
     /// Adds a client's local baseline: one task per round of the scenario, each from the model of the one before.
     fn local(&self, client: u32) -> LocalBaseline {
         let mut model = self.versions[0];
-        let mut states = ClientStates::new(self.executor, false);
+        let mut states = ClientStates::new(self.executor, false, Factors::None);
         for round in 1..=self.spec().rounds {
             let training = self.tasks.alone(client, u64::from(round - 1), round);
             model = self.executor.add(states.train(model, training));

@@ -116,6 +116,13 @@ impl RecordedModels {
         Ok(trained.map(|(&client, _)| client).collect())
     }
 
+    /// Returns the clients whose own models were evaluated under a number.
+    pub(super) fn evaluated_clients(&self, number: u32) -> Result<BTreeSet<u32>, LedgerError> {
+        let Some(model) = self.model(number) else { return Ok(BTreeSet::new()) };
+        let evaluated = self.own()?.evaluated.keys();
+        Ok(evaluated.filter(|(round, _)| *round == model.round).map(|&(_, client)| client).collect())
+    }
+
     /// Returns the hashes of clients' own models, which are read once.
     fn own(&self) -> Result<&OwnModels, LedgerError> {
         if self.own.get().is_none() {
@@ -125,7 +132,7 @@ impl RecordedModels {
     }
 }
 
-/// Hashes of the models of clients that train alone.
+/// Hashes of the clients' own models.
 struct OwnModels {
     /// Of evaluated models, by round and client. In the last round, the local baseline of a client may be another model.
     evaluated: BTreeMap<(u32, u32), BTreeSet<Digest>>,

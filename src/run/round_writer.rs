@@ -156,8 +156,10 @@ impl RoundLoop<'_, '_> {
         }
         for own in &planned.alone {
             let (rows, adapter) = ledger_rows::local_baseline(scheduled.number, own, has_test, self.executor)?;
+            // A personal model that nothing was measured of is in no table, by which a saved adapter could be checked.
+            let is_recorded = planned.counts_alike || !rows.is_empty();
             chunk.evaluations.extend(rows);
-            if is_due {
+            if is_due && is_recorded {
                 self.save_adapter(&format!("{place}/client-{}", own.client), &adapter)?;
             }
         }
@@ -165,7 +167,7 @@ impl RoundLoop<'_, '_> {
         let end = if is_last { self.executor.count() } else { planned.nodes.end };
         chunk.lineage = ledger_rows::lineage(scheduled.number, planned.nodes.start..end, self.executor);
         self.totals.add(&chunk);
-        if is_due && !planned.counts_alike {
+        if is_due && !planned.has_own_models {
             self.save_adapter(&place, &model)?;
         }
         let loss = MainLoss::of_round(&chunk.evaluations, scheduled.number).and_then(|main| main.loss);

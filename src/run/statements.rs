@@ -15,7 +15,7 @@ use super::local_training::is_alone;
 use super::plan_only::PLAN_GRADE;
 use super::recorded_models::{RecordedModels, saved_notes};
 use super::{RunError, certificate, plan_only};
-use crate::adapter::peft;
+use crate::adapter::{Factors, peft};
 use crate::inputs::TrainingBatches;
 use crate::ledger::{Difference, LedgerError, Manifest, RunKind, RunState, SCHEMA_VERSION, client_count, is_table};
 use crate::scenario::Scenario;
@@ -149,7 +149,8 @@ fn in_adapters(run_folder: &Path, scenario: &Scenario, is_own: bool) -> Result<V
     let Ok(models) = RecordedModels::read(run_folder) else { return Ok(vec![]) };
     let Ok(clients) = client_count(run_folder) else { return Ok(vec![]) };
     let is_alone = is_alone(scenario, clients);
-    SavedAdapters { run_folder, scenario, models, is_alone, is_own }.check()
+    let is_personal = scenario.scenario.lora_method().keeps != Factors::None;
+    SavedAdapters { run_folder, scenario, models, is_alone, is_personal, is_own }.check()
 }
 
 /// Saved adapters of a finished run, with what its tables and its scenario say of them.
@@ -157,8 +158,10 @@ struct SavedAdapters<'a> {
     run_folder: &'a Path,
     scenario: &'a Scenario,
     models: RecordedModels,
-    /// Whether each client has a model of its own instead of the server's.
+    /// Whether each client trains its own model instead of the server's.
     is_alone: bool,
+    /// Whether each client has factors of its own, with the others of the server.
+    is_personal: bool,
     /// Whether this build wrote them, so that they are compared to the byte. Otherwise their content is.
     is_own: bool,
 }
@@ -206,12 +209,15 @@ impl SavedAdapters<'_> {
             if number != last && !every.is_some_and(|every| number.is_multiple_of(every)) {
                 continue;
             }
-            if self.is_alone {
+            if self.is_alone || self.is_personal {
                 // Clients' own models are saved where they are evaluated.
                 if number != last && !number.is_multiple_of(self.scenario.at(number).evaluation.every) {
                     continue;
                 }
-                let clients = self.models.clients(number)?;
+                let clients = match self.is_alone {
+                    true => self.models.clients(number)?,
+                    false => self.models.evaluated_clients(number)?,
+                };
                 expected.extend(clients.into_iter().map(|client| (number, Some(client))));
             } else {
                 expected.insert((number, None));

@@ -65,9 +65,10 @@ const FREE: [&str; 13] = [
 ];
 
 /// Reasons why other fields may not change.
-const FIXED: [(&str, &str); 9] = [
+const FIXED: [(&str, &str); 10] = [
     ("changes", "a change may not change changes"),
     ("data", "rows are partitioned and held out once"),
+    ("federated_lora", "what clients have trained and keep is that of one method"),
     ("execution", "it changes no result, so it is given to the run as a whole"),
     ("model", "all versions share the base and the shape of the first"),
     ("name", "it changes no result, so it is given to the run as a whole"),

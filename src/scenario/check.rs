@@ -7,7 +7,7 @@ use super::schema::{
     ArithmeticSpec, Counts, Dropout, GroupSpec, Kernels, LastQuestion, ModelSpec, Network, NumericsSpec, ObjectiveSpec,
     PairFormSpec, Population, PrecisionSpec, Protocol, ScenarioSpec, TemplateSpec,
 };
-use super::{check_aggregation, check_privacy};
+use super::{check_aggregation, check_privacy, federated_lora};
 
 /// Offending field and what is wrong with it.
 pub(super) type Fault = (String, String);
@@ -25,6 +25,7 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), Fault> {
     check_rows(scenario)?;
     check_date(scenario.data.template_date.as_deref())?;
     check_method(scenario)?;
+    federated_lora::check(scenario)?;
     check_privacy::check(scenario)?;
     check_aggregation::check(scenario)?;
     check_execution(scenario)?;

@@ -42,7 +42,7 @@ pub fn federation(scenario: &ScenarioSpec, clients: &Clients, detail: sim::Detai
             schema::Interruption::Resume => sim::Interruption::Resume,
             schema::Interruption::Restart => sim::Interruption::Restart,
         },
-        server: server(scenario, clients.costs.adapter_bytes()),
+        server: server(scenario, clients.costs.traffic()),
         detail,
     }
 }

@@ -6,8 +6,8 @@ use fedreplay_sim::{Probability, Span, Time};
 use crate::scenario::schema;
 use crate::scenario::schema::{Discount, Protocol, ScenarioSpec, Selection};
 
-/// Returns the simulated server of a scenario; an adapter takes `adapter_bytes` on the wire.
-pub(super) fn server(scenario: &ScenarioSpec, adapter_bytes: u64) -> sim::Server {
+/// Returns the simulated server of a scenario; `traffic` are the transfers between an edge and the server.
+pub(super) fn server(scenario: &ScenarioSpec, traffic: sim::Traffic) -> sim::Server {
     let server = &scenario.server;
     sim::Server {
         rounds: scenario.rounds,
@@ -20,7 +20,7 @@ pub(super) fn server(scenario: &ScenarioSpec, adapter_bytes: u64) -> sim::Server
             schema::MemoryPolicy::Ineligible => sim::MemoryPolicy::Ineligible,
             schema::MemoryPolicy::Fail => sim::MemoryPolicy::Fail,
         },
-        protocol: protocol(&server.protocol, adapter_bytes),
+        protocol: protocol(&server.protocol, traffic),
         aggregation: Span(server.aggregation_time.0),
         retry: Span(server.retry.0),
     }
@@ -48,7 +48,7 @@ fn selection(selection: Selection) -> sim::Selection {
     }
 }
 
-fn protocol(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
+fn protocol(protocol: &Protocol, traffic: sim::Traffic) -> sim::Protocol {
     match *protocol {
         Protocol::Synchronous { clients_per_round, over_selection, deadline, minimum, stragglers } => {
             sim::Protocol::Synchronous(sim::Synchronous {
@@ -91,16 +91,16 @@ fn protocol(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
             deadline: deadline.map(|deadline| Span(deadline.0)),
             minimum,
         }),
-        Protocol::Hierarchical { .. } => hierarchical(protocol, adapter_bytes),
+        Protocol::Hierarchical { .. } => hierarchical(protocol, traffic),
     }
 }
 
-fn hierarchical(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
+fn hierarchical(protocol: &Protocol, traffic: sim::Traffic) -> sim::Protocol {
     let Protocol::Hierarchical { edges, edge_rounds, clients_per_round, over_selection, deadline, minimum } = protocol
     else {
         unreachable!("{protocol:?} has no edges");
     };
-    // Between server and edges a whole adapter travels each way, as between edges and clients.
+    // Between server and edges travels what travels between edges and clients.
     sim::Protocol::Hierarchical(sim::Hierarchical {
         edges: edges.iter().map(edge_link).collect(),
         edge_rounds: *edge_rounds,
@@ -111,8 +111,8 @@ fn hierarchical(protocol: &Protocol, adapter_bytes: u64) -> sim::Protocol {
             minimum: *minimum,
             stragglers: sim::Stragglers::Stop,
         },
-        download_bytes: adapter_bytes,
-        upload_bytes: adapter_bytes,
+        download_bytes: traffic.download_bytes,
+        upload_bytes: traffic.upload_bytes,
     })
 }
 

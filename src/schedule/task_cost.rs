@@ -5,21 +5,29 @@ use std::collections::BTreeMap;
 
 use fedreplay_sim as sim;
 
+use crate::adapter::{Layout, WireFormat, wire_bytes_of};
 use crate::scenario::schema::{OptimizerSpec, Protocol, ScenarioSpec};
 
 /// Table of the costs of tasks under one scenario. Clients whose tasks cost the same share a row.
 #[derive(Clone, Debug)]
 pub struct TaskCosts {
     training: sim::LoraTraining,
-    adapter_bytes: u64,
+    /// Transfers in odd rounds, from 1, and in even ones.
+    traffic: [sim::Traffic; 2],
     rows: BTreeMap<(u64, u64, u32), u32>,
     works: Vec<sim::Work>,
 }
 
 impl TaskCosts {
-    /// Creates an empty table for a model of this shape, whose adapter on the modules `targets` takes `adapter_bytes`
-    /// on the wire. What the method transfers in addition, such as SCAFFOLD's control variates, is added.
-    pub fn new(scenario: &ScenarioSpec, model: sim::ModelShape, targets: Vec<sim::Target>, adapter_bytes: u64) -> Self {
+    /// Creates an empty table for a model of this shape with an adapter of this layout on the modules `targets`, in a run
+    /// with this number of clients.
+    pub fn new(
+        scenario: &ScenarioSpec,
+        model: sim::ModelShape,
+        targets: Vec<sim::Target>,
+        layout: &Layout,
+        clients: usize,
+    ) -> Self {
         let steps = &scenario.training;
         let base_bits = scenario.model.arithmetic_bits();
         let optimizer_bytes = match steps.optimizer.get() {
@@ -47,8 +55,8 @@ impl TaskCosts {
             wire_overhead_bytes: 0,
             downloads_base: scenario.server.sends_base,
         };
-        let adapter_bytes = adapter_bytes.saturating_mul(scenario.algorithm.adapters_on_the_wire());
-        Self { training, adapter_bytes, rows: BTreeMap::new(), works: vec![] }
+        let traffic = [1, 2].map(|round| traffic(scenario, layout, clients, round));
+        Self { training, traffic, rows: BTreeMap::new(), works: vec![] }
     }
 
     /// Returns the row of a client whose tasks have `steps` steps, on rows of `mean_tokens` on average and
@@ -68,11 +76,12 @@ impl TaskCosts {
             return None;
         }
         let row = self.works.len() as u32;
-        // Adapters are on the wire, with everything that the method transfers in addition.
+        let [odd, even] = self.traffic;
         self.works.push(sim::Work {
             peak_memory_bytes: longest.peak_memory_bytes(),
-            download_bytes: self.adapter_bytes,
-            upload_bytes: self.adapter_bytes,
+            download_bytes: odd.download_bytes,
+            upload_bytes: odd.upload_bytes,
+            every_second_round: Some(even).filter(|&even| even != odd),
             ..mean.work()
         });
         self.rows.insert((mean_tokens, longest_tokens, steps), row);
@@ -84,9 +93,27 @@ impl TaskCosts {
         &self.works
     }
 
-    /// [byte] -- Returns the size of an adapter on the wire, with all that the method transfers in addition.
-    pub fn adapter_bytes(&self) -> u64 {
-        self.adapter_bytes
+    /// Returns the transfers between two aggregators, which are those of a client's task in the first round.
+    pub fn traffic(&self) -> sim::Traffic {
+        self.traffic[0]
+    }
+}
+
+/// Returns the transfers of a client's task in a round, from 1: the factors that the method sends, and SCAFFOLD's control
+/// variates of the same factors.
+fn traffic(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round: u32) -> sim::Traffic {
+    let bytes = |factors| {
+        let adapter = wire_bytes_of(layout, WireFormat::F32, factors);
+        adapter.saturating_mul(scenario.algorithm.adapters_on_the_wire())
+    };
+    let method = scenario.lora_method();
+    let asks_all = match scenario.server.protocol {
+        Protocol::Synchronous { clients_per_round, .. } => clients_per_round as usize >= clients,
+        _ => false,
+    };
+    sim::Traffic {
+        download_bytes: bytes((method.receives)(round, asks_all)),
+        upload_bytes: bytes((method.sends)(round)),
     }
 }
 

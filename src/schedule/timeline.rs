@@ -235,9 +235,9 @@ fn between(before: &ScenarioSpec, now: &ScenarioSpec, clients: &Clients) -> Vec<
             changes.push(Intervention::SetCapacity { link: link as u32, capacity: new });
         }
     }
-    let adapter_bytes = clients.costs.adapter_bytes();
-    let old_server = server(before, adapter_bytes);
-    let new_server = server(now, adapter_bytes);
+    let traffic = clients.costs.traffic();
+    let old_server = server(before, traffic);
+    let new_server = server(now, traffic);
     if old_server.selection != new_server.selection {
         changes.push(Intervention::SetSelection(new_server.selection));
     }

@@ -16,6 +16,7 @@ mod diversity;
 mod evaluation;
 mod execution;
 mod exports;
+mod federated_lora;
 mod fedllm_bench;
 mod forks;
 mod full_disk;

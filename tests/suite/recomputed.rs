@@ -127,10 +127,25 @@ pub fn models(run: &Path, store: &Path) -> BTreeMap<u64, Vec<f64>> {
 
 /// Returns the adapter that a run begins with.
 fn initial_model(run: &Path, store: &Store) -> Vec<f64> {
+    adapter(store, &initial_key(run))
+}
+
+fn initial_key(run: &Path) -> String {
+    results(run, "initial").remove(0)
+}
+
+/// Returns the keys of a run's results of one kind, in the order in which they were planned.
+fn results(run: &Path, kind: &str) -> Vec<String> {
     let lineage = read_table(run, "lineage").expect("a lineage");
     let lineage = fedreplay::ledger::Lineage::of(&lineage).expect("rows of lineage");
-    let initial = lineage.entries.iter().find(|entry| entry.kind == "initial").expect("a run begins with an adapter");
-    adapter(store, &initial.key.to_string())
+    let of_kind = lineage.entries.iter().filter(|entry| entry.kind == kind);
+    of_kind.map(|entry| entry.key.to_string()).collect()
+}
+
+/// Returns the adapters of a run's results of one kind, in the order in which they were planned.
+pub fn adapters(run: &Path, store: &Path, kind: &str) -> Vec<Vec<f64>> {
+    let store = Store::open_existing(store).expect("the store of the run");
+    results(run, kind).iter().map(|key| adapter(&store, key)).collect()
 }
 
 pub fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
@@ -205,8 +220,21 @@ fn counts(table: &TableView, column: &str) -> Vec<u64> {
 /// Number of the variant of stored results that holds another one, and a center after it.
 const CENTERED: u64 = 9;
 
-/// The adapter at the beginning of a stored result: its variant, its length and its safetensors, the first two as varints.
+/// The adapter at the beginning of a stored result, in the order of its tensors' names.
 fn adapter(store: &Store, key: &str) -> Vec<f64> {
+    tensors(store, key).into_iter().flat_map(|(_, values)| values).collect()
+}
+
+/// Tells for each value of an adapter, in the same order, whether it is of A.
+pub fn is_of_a(run: &Path, store: &Path) -> Vec<bool> {
+    let store = Store::open_existing(store).expect("the store of the run");
+    let found = tensors(&store, &initial_key(run));
+    found.into_iter().flat_map(|(name, values)| vec![name.contains("lora_A"); values.len()]).collect()
+}
+
+/// The tensors of the adapter at the beginning of a stored result: its variant, its length and its safetensors, the first two as
+/// varints.
+fn tensors(store: &Store, key: &str) -> Vec<(String, Vec<f64>)> {
     let key = Key(Digest::from_hex(key).expect("a key in hex"));
     let bytes = store.get(key).expect("the store has the result");
     let mut rest = bytes.as_slice();
@@ -217,11 +245,12 @@ fn adapter(store: &Store, key: &str) -> Vec<f64> {
     let tensors = SafeTensors::deserialize(&rest[..length]).expect("an adapter");
     let mut names = tensors.names();
     names.sort_unstable();
-    let mut values = Vec::new();
+    let mut found = Vec::new();
     for name in names {
         let view = tensors.tensor(name).expect("it is named");
         let singles = view.data().chunks_exact(4);
-        values.extend(singles.map(|four| f64::from(f32::from_le_bytes(four.try_into().expect("four bytes")))));
+        let values = singles.map(|four| f64::from(f32::from_le_bytes(four.try_into().expect("four bytes"))));
+        found.push((name.to_owned(), values.collect()));
     }
-    values
+    found
 }

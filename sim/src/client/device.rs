@@ -79,4 +79,25 @@ pub struct Work {
     pub upload_bytes: u64,
     /// [byte] -- Additional download with the first task: the base model. 0 if the client has it.
     pub first_download_bytes: u64,
+    /// Transfers in every second round, from the second on, of methods that send one part of the model and then the other;
+    /// `None` where they are those of the other rounds.
+    #[serde(default)]
+    pub every_second_round: Option<Traffic>,
+}
+
+impl Work {
+    /// Returns the transfers of a task in a round, from 0, without the base model.
+    pub(crate) fn traffic(&self, round: u32) -> Traffic {
+        let usual = Traffic { download_bytes: self.download_bytes, upload_bytes: self.upload_bytes };
+        self.every_second_round.filter(|_| round % 2 == 1).unwrap_or(usual)
+    }
+}
+
+/// Sizes of the transfers of one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// [byte] -- Download from the server; at least 1.
+    pub download_bytes: u64,
+    /// [byte] -- Upload to the server; at least 1.
+    pub upload_bytes: u64,
 }

@@ -1,7 +1,7 @@
 //! Validation of clients, the tables that they refer to, and the network.
 
 use super::{Fault, Invalid, Place, first_zero};
-use crate::client::{Availability, Client, Device, Dropout, Link, Work};
+use crate::client::{Availability, Client, Device, Dropout, Link, Traffic, Work};
 use crate::federation::Federation;
 use crate::kernel::{EntityId, Span};
 use crate::network::{Capacity, FlowWork, Network, Rate};
@@ -173,10 +173,15 @@ impl Federation {
             (_, Network::Unlimited | Network::Topology(_)) => (Rate::MAX, Rate::MAX),
         };
         let slowdown = device.slowdown.as_ref().map_or(crate::client::NOMINAL_PPB, |table| table.min());
+        let [first, second] = [0, 1].map(|round| work.traffic(round));
+        let longest = Traffic {
+            download_bytes: first.download_bytes.max(second.download_bytes),
+            upload_bytes: first.upload_bytes.max(second.upload_bytes),
+        };
         [
-            ("download time", transfer_time(link, work.download_bytes, link.down.min(egress))),
+            ("download time", transfer_time(link, longest.download_bytes, link.down.min(egress))),
             ("training time", device.training_span(work, slowdown)),
-            ("upload time", transfer_time(link, work.upload_bytes, link.up.min(ingress))),
+            ("upload time", transfer_time(link, longest.upload_bytes, link.up.min(ingress))),
         ]
     }
 }
@@ -231,7 +236,12 @@ fn link_fault(link: &Link) -> Option<Fault> {
 
 /// Returns the fault of the cost of a task.
 fn work_fault(work: &Work) -> Option<Fault> {
-    first_zero(&[("flops", work.flops), ("download_bytes", work.download_bytes), ("upload_bytes", work.upload_bytes)])
+    let second = work.traffic(1);
+    first_zero(&[
+        ("flops", work.flops),
+        ("download_bytes", work.download_bytes.min(second.download_bytes)),
+        ("upload_bytes", work.upload_bytes.min(second.upload_bytes)),
+    ])
 }
 
 /// Returns the fault of a class of dropout.

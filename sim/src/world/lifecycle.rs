@@ -4,7 +4,7 @@ use super::state::Event;
 use super::state::{Happened, NO_TASK, World};
 use super::task::{Phase, Task};
 use super::wires::{Transfer, Way, edge_owner};
-use crate::client::{Fate, NOMINAL_PPB, Stage};
+use crate::client::{Fate, NOMINAL_PPB, Stage, Traffic};
 use crate::kernel::{Class, Ctx, EntityId, EntityKind, Span, Time};
 use crate::random::{Probability, Purpose};
 use crate::record::{EventKind, Outcome, TaskId};
@@ -35,7 +35,7 @@ impl World {
             training_due_at: Time::NEVER,
             bytes_down: 0,
             bytes_up: 0,
-            bytes_due: self.transfer_bytes(client, number, Way::Down),
+            bytes_due: self.transfer_bytes(client, number, round, Way::Down),
         };
         self.totals.dispatched += 1;
         let desk = self.desk(aggregator);
@@ -64,19 +64,20 @@ impl World {
         self.wait_latency(client, ctx);
     }
 
-    /// Returns the size of a transfer of a client's task `number` [byte]; the first download includes the base model.
-    fn transfer_bytes(&self, client: u32, number: u32, way: Way) -> u64 {
+    /// Returns the size of a transfer of a client's task `number` in a round [byte]; the first download includes the base model.
+    fn transfer_bytes(&self, client: u32, number: u32, round: u32, way: Way) -> u64 {
         let work = self.federation.work(client);
+        let Traffic { download_bytes, upload_bytes } = work.traffic(round);
         match way {
-            Way::Down if number == 0 => work.download_bytes.saturating_add(work.first_download_bytes),
-            Way::Down => work.download_bytes,
-            Way::Up => work.upload_bytes,
+            Way::Down if number == 0 => download_bytes.saturating_add(work.first_download_bytes),
+            Way::Down => download_bytes,
+            Way::Up => upload_bytes,
         }
     }
 
     /// Returns the size of the whole transfer of `task` in this direction [byte].
     pub(super) fn whole_transfer(&self, task: &Task, way: Way) -> u64 {
-        self.transfer_bytes(task.client, task.number, way)
+        self.transfer_bytes(task.client, task.number, task.round, way)
     }
 
     /// Schedules the end of the latency of the transfer that is due. Its jitter is draw 2n of the client's stream for

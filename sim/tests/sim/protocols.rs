@@ -25,6 +25,24 @@ fn rounds(run: &Run) -> Vec<String> {
 }
 
 #[test]
+fn transfers_of_every_second_round() {
+    // Usually 1 s of download (1 MB at 1 MB/s), 1 s of training and 2 s of upload (1 MB at 0.5 MB/s). In every second round 3 MB
+    // down and 0.5 MB up: 3 + 1 + 1 s.
+    let mut world = seconds(&[4], synchronous(1, 0, None), 4);
+    world.works[0].every_second_round = Some(Traffic { download_bytes: 3_000_000, upload_bytes: 500_000 });
+    world.works[0].first_download_bytes = 2_000_000;
+    let run = play(world);
+    // The base model takes 2 s with the first task.
+    assert_eq!(rounds(&run), ["0: 0-6 [0/0]", "0: 6-11 [0/0]", "0: 11-15 [0/0]", "0: 15-20 [0/0]"]);
+    let moved: Vec<(u64, u64)> = run.tasks.iter().map(|task| (task.bytes_down, task.bytes_up)).collect();
+    let (usual, second) = ((1_000_000, 1_000_000), (3_000_000, 500_000));
+    assert_eq!(moved, [(3_000_000, 1_000_000), second, usual, second]);
+    let mut empty = seconds(&[4], synchronous(1, 0, None), 4);
+    empty.works[0].every_second_round = Some(Traffic { download_bytes: 0, upload_bytes: 1 });
+    assert!(Simulation::new(empty).is_err_and(|error| error.to_string().contains("download_bytes")));
+}
+
+#[test]
 fn semi_synchronous_windows() {
     let policy = SemiSynchronous { window: Span::from_secs(6), concurrency: 2, minimum: 1, staleness_max: 3 };
     // Tasks of 4 and 8 s; windows of 6 s. Client 0 counts in each; client 1 in the second, from version 0: staleness 1.

@@ -16,6 +16,7 @@ pub fn federation(clients: usize, protocol: Protocol, rounds: u32) -> Federation
             download_bytes: 1_000_000,
             upload_bytes: 1_000_000,
             first_download_bytes: 0,
+            every_second_round: None,
         }],
         dropouts: vec![Dropout::default()],
         availabilities: vec![Availability::Always],

@@ -8,6 +8,7 @@ mod algorithm;
 mod data;
 mod evaluation;
 mod execution;
+mod federated_lora;
 pub(super) mod fidelity;
 mod network;
 mod population;
@@ -26,6 +27,7 @@ pub use algorithm::{
 pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec, SpecialTokensInTextSpec};
 pub use evaluation::{BenchmarkSpec, Evaluation};
 pub use execution::{CheckpointingSpec, Execution, Grouping, Kernels, NumericsSpec};
+pub use federated_lora::FederatedLora;
 pub use fidelity::{ByFidelity, DefaultsBasis, Fidelity, FidelityDefault};
 pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
 pub use population::{
@@ -68,6 +70,10 @@ pub struct ScenarioSpec {
     pub training: TrainingSpec,
     #[serde(default)]
     pub algorithm: Algorithm,
+    // Not serialized by default, so that scenarios keep the hashes that they had before this field was added.
+    #[serde(default, skip_serializing_if = "FederatedLora::is_default")]
+    #[schemars(extend("default" = "FedIt"))]
+    pub federated_lora: FederatedLora,
     pub server: Server,
     /// Network between the clients' links and the server.
     #[serde(default)]

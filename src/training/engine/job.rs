@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fedreplay_sim::Seed;
 use serde::{Deserialize, Serialize};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Factors};
 use crate::data::Sample;
 use crate::store::Digest;
 use crate::training::objectives::preference::PreferenceMetrics;
@@ -108,6 +108,18 @@ pub struct Hyper {
     pub dropout: f64,
     /// FedProx's mu, which adds mu (w - anchor) to each gradient (arXiv 1812.06127).
     pub proximal: Option<f64>,
+    /// Factors that are trained. The others keep their bits, and their gradient counts as zero in the norm.
+    // Keys were made without this field before there were methods that train one factor.
+    #[serde(default = "both", skip_serializing_if = "is_both")]
+    pub trains: Factors,
+}
+
+fn both() -> Factors {
+    Factors::Both
+}
+
+fn is_both(factors: &Factors) -> bool {
+    *factors == Factors::Both
 }
 
 impl Default for Hyper {
@@ -119,6 +131,7 @@ impl Default for Hyper {
             accumulation: Accumulation::PerToken,
             dropout: 0.0,
             proximal: None,
+            trains: Factors::Both,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tch::{Kind, TchError, Tensor};
 
 use super::pack::ROW_MULTIPLE;
-use crate::adapter::{Adapter, Layout};
+use crate::adapter::{Adapter, Factors, Layout};
 use crate::model::{Base, Config, sites};
 
 /// Inputs of the linear modules of a layer.
@@ -227,6 +227,17 @@ impl Parameters {
     /// Returns the flat vector of another adapter of the same layout.
     pub fn flat(&self, base: &Base, adapter: &Adapter) -> Result<Tensor, TchError> {
         self.placement.flat(base, adapter)
+    }
+
+    /// Returns which values of the flat vector belong to other factors than these; `None` if none do.
+    pub fn resting(&self, base: &Base, trained: Factors) -> Result<Option<Tensor>, TchError> {
+        if trained == Factors::Both {
+            return Ok(None);
+        }
+        let mut others =
+            Adapter { layout: self.placement.layout.clone(), values: vec![1.0; self.placement.layout.parameters()] };
+        trained.others().keep_only(&self.placement.layout, &mut others.values);
+        self.flat(base, &others)?.f_to_kind(Kind::Bool).map(Some)
     }
 
     /// Sets the gradient to zero, in place.

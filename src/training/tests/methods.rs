@@ -3,8 +3,9 @@
 use std::sync::atomic::AtomicU64;
 
 use super::*;
+use crate::adapter::Factors;
 use crate::training::CorrectionPlace;
-use crate::training::engine::job::Optimizer;
+use crate::training::engine::job::{AdamVariant, Optimizer};
 
 fn plain() -> Hyper {
     Hyper { optimizer: Optimizer::Sgd { momentum: 0.0 }, learning_rate: 0.5, clip_norm: None, ..Hyper::default() }
@@ -115,5 +116,44 @@ fn gradients_agree_with_finite_differences() {
             let apart = (measured - gradient[index]).abs();
             assert!(apart < 1e-6 * largest, "{name}[{index}]: {measured} measured, {} computed", gradient[index]);
         }
+    }
+}
+
+#[test]
+fn a_factor_that_rests_keeps_its_bits_and_counts_for_nothing() {
+    let (trainer, job) = setting();
+    let layout = trainer.layout();
+    let whole = change(&trainer, &job);
+    let expected = |factors: Factors, of: &[f64]| {
+        let mut kept = of.to_vec();
+        factors.keep_only(&layout, &mut kept);
+        kept
+    };
+    for factors in [Factors::A, Factors::B] {
+        let trained = |hyper: Hyper, terms: AlgorithmTerms| {
+            let hyper = Hyper { trains: factors, ..hyper };
+            change(&trainer, &Job { hyper, terms, ..job.clone() })
+        };
+        // One step of descent moves the factor as if the other were trained as well.
+        let moved = trained(job.hyper.clone(), AlgorithmTerms::default());
+        assert_equal(&moved, expected(factors, &whole).into_iter());
+        let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
+        // Clipped to a norm of 1e-3, it moves by that times the learning rate: what rests is not in the norm.
+        let clipped = trained(Hyper { clip_norm: Some(1e-3), ..job.hyper.clone() }, AlgorithmTerms::default());
+        assert!((norm(&clipped) - 0.5e-3).abs() < 1e-6, "{}", norm(&clipped));
+        // Neither decay, nor corrections, nor pulls move it.
+        let decay = Optimizer::AdamW {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.5,
+            variant: AdamVariant::Transformers,
+        };
+        let correction = Some((adapter(&trainer, 9), CorrectionPlace::AfterUpdate));
+        let terms = AlgorithmTerms { anchor: Some(adapter(&trainer, 7)), correction, ..AlgorithmTerms::default() };
+        let hyper = Hyper { optimizer: decay, proximal: Some(0.5), ..job.hyper.clone() };
+        let moved = trained(hyper, terms);
+        assert_eq!(expected(factors.others(), &moved), vec![0.0; moved.len()]);
+        assert!(moved.iter().any(|&value| value != 0.0));
     }
 }

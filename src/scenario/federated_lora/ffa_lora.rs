@@ -1,0 +1,18 @@
+//! FFA-LoRA: Sun et al., "Improving LoRA in Privacy-preserving Federated Learning", ICLR 2024, arXiv 2403.12313, section 4. A is
+//! drawn from the run's seed, so no client needs to be sent it. With one A for all, the mean of the products is the product of the
+//! means, and noise on B stays linear in the product.
+
+use super::{LoraMethod, apart};
+use crate::adapter::Factors;
+use crate::scenario::schema::Mean;
+
+pub(super) const METHOD: LoraMethod = LoraMethod {
+    name: "FFA-LoRA",
+    source: "arXiv 2403.12313",
+    trains: |_| Factors::B,
+    sends: |_| Factors::B,
+    receives: |_, _| Factors::B,
+    keeps: Factors::None,
+    mean: Mean::Factors,
+    clash: apart,
+};

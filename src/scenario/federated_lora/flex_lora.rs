@@ -1,0 +1,30 @@
+//! FlexLoRA: Bai et al., "Federated Fine-tuning of Large Language Models under Heterogeneous Tasks and Client Resources", NeurIPS
+//! 2024, arXiv 2402.11505, section 3, with one rank for all clients.
+
+use super::{Clash, LoraMethod, apart};
+use crate::adapter::Factors;
+use crate::scenario::schema::{Algorithm, Mean, ScenarioSpec};
+
+pub(super) const METHOD: LoraMethod = LoraMethod {
+    name: "FlexLoRA",
+    source: "arXiv 2402.11505",
+    trains: |_| Factors::Both,
+    sends: |_| Factors::Both,
+    receives: |_, _| Factors::Both,
+    keeps: Factors::None,
+    mean: Mean::Products,
+    clash,
+};
+
+fn clash(scenario: &ScenarioSpec) -> Option<Clash> {
+    if !matches!(scenario.algorithm, Algorithm::FedAvg { .. } | Algorithm::FedProx { .. }) {
+        return Some(("algorithm", "the decomposition takes the place of the server's step"));
+    }
+    if scenario.privacy.is_some() {
+        return Some(("privacy", "what is clipped and noised are factors; a mean of products is neither"));
+    }
+    if !scenario.server.aggregation.is_mean() {
+        return Some(("server.aggregation", "robust rules combine factors, and not their products"));
+    }
+    apart(scenario)
+}

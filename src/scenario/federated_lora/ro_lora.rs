@@ -1,0 +1,39 @@
+//! RoLoRA: Chen et al., "Robust Federated Finetuning of LLMs via Alternating Optimization of LoRA", NeurIPS 2025, arXiv 2502.01755,
+//! algorithm 1. It begins with B: while B is zero, the gradient of A is zero, too.
+
+use super::{Clash, LoraMethod, apart, asynchronous};
+use crate::adapter::Factors;
+use crate::scenario::schema::{AggregationSpec, Algorithm, Mean, OptimizerState, ScenarioSpec};
+
+pub(super) const METHOD: LoraMethod = LoraMethod {
+    name: "RoLoRA",
+    source: "arXiv 2502.01755",
+    trains: trained,
+    sends: trained,
+    receives: received,
+    keeps: Factors::None,
+    mean: Mean::Factors,
+    clash,
+};
+
+fn trained(round: u32) -> Factors {
+    if round % 2 == 1 { Factors::B } else { Factors::A }
+}
+
+/// A client that was asked in all rounds before lacks only what the last of them changed. Before the first round, that is A.
+fn received(round: u32, asks_all: bool) -> Factors {
+    if asks_all { trained(round).others() } else { Factors::Both }
+}
+
+fn clash(scenario: &ScenarioSpec) -> Option<Clash> {
+    if !matches!(scenario.algorithm, Algorithm::FedAvg { .. } | Algorithm::FedProx { .. }) {
+        return Some(("algorithm", "a server's moments and SCAFFOLD's variates would move the factor that rests"));
+    }
+    if scenario.training.optimizer_state == OptimizerState::Kept {
+        return Some(("training.optimizer_state", "each factor rests in every second round"));
+    }
+    if matches!(scenario.server.aggregation, AggregationSpec::CenteredClipping { .. }) {
+        return Some(("server.aggregation", "its center is an update of the round before, which was one of the other factor"));
+    }
+    apart(scenario).or_else(|| asynchronous(scenario, "updates of both factors would meet; use Synchronous"))
+}

@@ -1,0 +1,28 @@
+//! Names of the federated methods made for LoRA. `scenario/federated_lora/` declares what each does.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Method by which LoRA's factors A and B are trained, exchanged and averaged. docs/methods/ has rules, sizes and sources. `FedIt` is not written out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum FederatedLora {
+    /// FedIT (Zhang et al. 2024, arXiv 2305.05644): A and B are trained, sent and averaged separately.
+    #[default]
+    FedIt,
+    /// FFA-LoRA (Sun et al. 2024, arXiv 2403.12313): A is the same random matrix for all and for ever; B is trained and sent.
+    FfaLora,
+    /// RoLoRA (Chen et al. 2025, arXiv 2502.01755): odd rounds train and send B, even rounds A.
+    RoLora,
+    /// FedSA-LoRA (Guo et al. 2025, arXiv 2410.01463): both are trained, A is sent and averaged, and each client keeps its B.
+    FedSaLora,
+    /// FlexLoRA (Bai et al. 2024, arXiv 2402.11505), of one rank for all clients: the products B A are averaged, and the mean is
+    /// replaced by the nearest adapter of that rank. The same as `mean: Products`.
+    FlexLora,
+}
+
+impl FederatedLora {
+    /// Whether it is the method of scenarios that name none.
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}

@@ -1,0 +1,232 @@
+//! Federated methods made for LoRA: what each trains, sends, averages and keeps, computed again from the updates of runs.
+
+use fedreplay::ledger::{EvalSubject, RunTables};
+
+use super::recomputed::{self, Optimizer, Training};
+use crate::support::World;
+
+/// Four rounds of two steps with all three clients, by a method and an algorithm.
+fn scenario(method: &str, algorithm: &str, clients_per_round: u32) -> String {
+    format!(
+        r#"(
+    name: "exchange", seed: 3, rounds: 4, algorithm: {algorithm}, federated_lora: {method},
+    model: (folder: "base", lora: (rank: 2, alpha: 4, target_modules: ["q_proj", "up_proj"])),
+    data: (file: "data.json", max_seq_length: 160, held_out: 0.2),
+    training: (local_steps: 2, batch_size: 2, lr: 1e-2, optimizer: AdamW(weight_decay: 0.1)),
+    server: (protocol: Synchronous(clients_per_round: {clients_per_round}), downlink: "1 Gbit/s", uplink: "1 Gbit/s"),
+    population: (
+        devices: {{ "quick": (speed: "1 GFLOP/s") }},
+        links: {{ "home": (down: "20 Mbit/s", up: "4 Mbit/s") }},
+        mix: [(share: 1, device: "quick", link: "home")],
+    ),
+    evaluation: (every: 2),
+    output: (save_adapter_every: 2),
+)"#
+    )
+}
+
+/// A run of a method with the default weights, with everything that its store has.
+struct Played {
+    world: World,
+    /// Whether each value is of A.
+    is_of_a: Vec<bool>,
+    /// Models of the server, from the one before the first round.
+    models: Vec<Vec<f64>>,
+    trainings: Vec<Training>,
+}
+
+/// Number of clients of the world.
+const EVERYONE: u32 = 6;
+
+impl Played {
+    fn new(method: &str, algorithm: &str, clients_per_round: u32, sets: &[&str]) -> Self {
+        let world = World::new();
+        world.write("scenario.ron", &scenario(method, algorithm, clients_per_round));
+        let command = ["run", "scenario.ron", "--out", "run", "--store", "store"];
+        world.fedreplay(&[&command, sets].concat()).succeeded();
+        let (run, store) = (world.path("run"), world.path("store"));
+        let is_of_a = recomputed::is_of_a(&run, &store);
+        let models = recomputed::models(&run, &store).into_values().collect();
+        let trainings = recomputed::trainings(&run, &store);
+        Self { world, is_of_a, models, trainings }
+    }
+
+    /// Whether A and B differ between two adapters.
+    fn changes(&self, before: &[f64], after: &[f64]) -> [bool; 2] {
+        [true, false].map(|of_a| {
+            let places = self.is_of_a.iter().zip(before.iter().zip(after));
+            places.filter(|(is_of_a, _)| **is_of_a == of_a).any(|(_, (before, after))| before != after)
+        })
+    }
+
+    /// Number of values of A and of B.
+    fn sizes(&self) -> [u64; 2] {
+        let of_a = self.is_of_a.iter().filter(|&&is_of_a| is_of_a).count() as u64;
+        [of_a, self.is_of_a.len() as u64 - of_a]
+    }
+
+    /// Bytes that each task of a round received and sent.
+    fn traffic(&self, round: u64) -> (u64, u64) {
+        let tasks = RunTables::read(&self.world.path("run")).expect("tables").tasks().expect("tasks");
+        let column = |name: &str| tasks.counts(name).expect("counts");
+        let (rounds, down, up) = (column("round"), column("bytes_down"), column("bytes_up"));
+        let of_round = (0..rounds.len()).filter(|&task| rounds[task] == round).map(|task| (down[task], up[task]));
+        let mut found: Vec<_> = of_round.collect();
+        assert!(!found.is_empty());
+        found.dedup();
+        assert_eq!(found.len(), 1, "tasks of round {round} differ: {found:?}");
+        found[0]
+    }
+}
+
+#[test]
+fn of_ffa_lora_a_keeps_its_bits_and_b_alone_is_sent_and_averaged() {
+    for algorithm in ["FedAvg()", "FedProx(mu: 0.1)", "FedAvgM()", "FedAdam()"] {
+        let played = Played::new("FfaLora", algorithm, 4, &[]);
+        let name = algorithm.split('(').next().expect("a name");
+        let (run, store) = (played.world.path("run"), played.world.path("store"));
+        assert_eq!(recomputed::check(&run, &store, "synchronous", &mut Optimizer::new(name)), 4);
+        let start = &played.models[0];
+        let all = played.models[1..].iter().chain(played.trainings.iter().map(|training| &training.adapter));
+        for adapter in all {
+            assert_eq!(played.changes(start, adapter), [false, true], "{algorithm}");
+        }
+        let [_, b] = played.sizes();
+        assert_eq!([1, 2].map(|round| played.traffic(round)), [(4 * b, 4 * b); 2]);
+    }
+}
+
+#[test]
+fn noise_on_ffa_lora_leaves_a_alone() {
+    let private = r#"privacy={"UserLevel":{"clipping":{"Fixed":{"norm":0.1}},"noise_multiplier":1,"delta":1e-5}}"#;
+    let sets = ["--set", private, "--set", "algorithm.FedAvg.weights=Uniform"];
+    let played = Played::new("FfaLora", "FedAvg()", 4, &sets);
+    for model in &played.models[1..] {
+        assert_eq!(played.changes(&played.models[0], model), [false, true]);
+    }
+}
+
+#[test]
+fn rolora_trains_and_sends_b_in_odd_rounds_and_a_in_even_ones() {
+    for clients_per_round in [EVERYONE, 3] {
+        let played = Played::new("RoLora", "FedAvg()", clients_per_round, &[]);
+        let (run, store) = (played.world.path("run"), played.world.path("store"));
+        assert_eq!(recomputed::check(&run, &store, "synchronous", &mut Optimizer::new("FedAvg")), 4);
+        for (round, pair) in played.models.windows(2).enumerate() {
+            assert_eq!(played.changes(&pair[0], &pair[1]), [round % 2 == 1, round % 2 == 0], "round {}", round + 1);
+        }
+        for training in &played.trainings {
+            let start = &played.models[training.from as usize];
+            let is_odd = training.from % 2 == 1;
+            assert_eq!(played.changes(start, &training.adapter), [is_odd, !is_odd]);
+        }
+        let [a, b] = played.sizes();
+        assert_ne!(a, b);
+        // Who was asked in the round before has all but what that round changed; before the first, A is new.
+        let received = if clients_per_round == EVERYONE { [a, b] } else { [a + b; 2] };
+        assert_eq!([1, 2].map(|round| played.traffic(round)), [(4 * received[0], 4 * b), (4 * received[1], 4 * a)]);
+    }
+}
+
+#[test]
+fn of_fedsa_lora_a_is_averaged_and_each_client_keeps_its_b() {
+    let played = Played::new("FedSaLora", "FedAvg(weights: Uniform)", 3, &[]);
+    let [a, _] = played.sizes();
+    assert_eq!([1, 2].map(|round| played.traffic(round)), [(4 * a, 4 * a); 2]);
+    let mut kept: std::collections::BTreeMap<u64, Vec<f64>> = Default::default();
+    for (round, pair) in played.models.windows(2).enumerate() {
+        assert_eq!(played.changes(&pair[0], &pair[1]), [true, false], "B of the server is zero for ever");
+        let updates: Vec<_> = played.trainings.iter().filter(|training| training.from == round as u64).collect();
+        assert_eq!(updates.len(), 3);
+        for place in (0..played.is_of_a.len()).filter(|&place| played.is_of_a[place]) {
+            let mean = updates.iter().map(|update| update.adapter[place]).sum::<f64>() / 3.0;
+            assert!((pair[1][place] - mean).abs() <= 1e-7, "{} for {mean}", pair[1][place]);
+        }
+        for update in updates {
+            kept.insert(update.client, update.adapter.clone());
+        }
+    }
+    // Each client is judged, after rounds 2 and 4, by A of the server with its own B, or B of zeros.
+    let (run, store) = (played.world.path("run"), played.world.path("store"));
+    let personal = recomputed::adapters(&run, &store, "personal");
+    let last = &personal[personal.len() - kept.len()..];
+    for (found, own) in last.iter().zip(kept.values()) {
+        for place in 0..found.len() {
+            let expected = if played.is_of_a[place] { played.models[4][place] } else { own[place] };
+            assert_eq!(found[place], expected);
+        }
+    }
+    let evaluations = RunTables::read(&run).expect("tables").evaluations().expect("evaluations");
+    let after = |round| evaluations.iter().filter(move |row| row.round == round);
+    assert!(after(2).chain(after(4)).all(|row| row.subject == EvalSubject::Local), "there is no model of the server");
+    assert_eq!(
+        after(4).filter_map(|row| row.client).collect::<std::collections::BTreeSet<_>>().len(),
+        EVERYONE as usize
+    );
+    assert!(played.world.path("run/adapters/round-00004/client-0/adapter_model.safetensors").is_file());
+    assert!(!played.world.path("run/adapters/round-00004/adapter_model.safetensors").exists());
+    played.world.fedreplay(&["verify", "run"]).succeeded();
+    played.world.fedreplay(&["replay", "run", "--store", "none"]).succeeded();
+    played.world.fedreplay(&["replay", "run", "--round", "3", "--store", "none"]).succeeded();
+    played.world.fedreplay(&["report", "run"]).succeeded();
+}
+
+#[test]
+fn clients_factors_survive_other_workers_and_decisions_that_read_losses() {
+    let world = World::new();
+    world.write("scenario.ron", &scenario("FedSaLora", "FedAvg()", 3));
+    let digest = |out: &str, more: &[&str]| {
+        let set = ["run", "scenario.ron", "--out", out, "--set", "server.selection=PowerOfChoice(draw: 5)"];
+        world.fedreplay(&[&set, more].concat()).succeeded().summary("digest").to_owned()
+    };
+    let one = digest("one", &["--store", "none", "--workers", "1"]);
+    assert_eq!(one, digest("two", &["--store", "store", "--workers", "2"]));
+    assert_eq!(one, digest("again", &["--store", "store"]));
+}
+
+#[test]
+fn methods_name_what_they_do_not_go_with() {
+    let world = World::new();
+    let refusals = [
+        ("FfaLora", "Local", "algorithm", "nothing is exchanged"),
+        ("FfaLora", "FedAvg(mean: Products)", "algorithm.mean", "it says itself what is averaged"),
+        ("RoLora", "FedAvgM()", "algorithm", "would move the factor that rests"),
+        ("RoLora", "Scaffold()", "algorithm", "would move the factor that rests"),
+        ("FedSaLora", "FedProx()", "algorithm", "its rule for A is a mean"),
+        ("FlexLora", "FedAdam()", "algorithm", "takes the place of the server's step"),
+    ];
+    for (method, algorithm, field, reason) in refusals {
+        world.write("scenario.ron", &scenario(method, algorithm, 3));
+        world.run("refused", &[]).refused(2, &[&format!("{field}: it does not go with"), reason]);
+    }
+    let sets = [
+        ("RoLora", "server.protocol=Asynchronous(concurrency: 2)", "server.protocol"),
+        ("RoLora", "training.optimizer_state=Kept", "training.optimizer_state"),
+        ("FedSaLora", "server.protocol=Buffered(concurrency: 3, buffer_size: 2)", "server.protocol"),
+        ("FedSaLora", "evaluation.local_baseline=true", "evaluation.local_baseline"),
+        ("FedSaLora", r#"privacy={"FedLlmBenchDp":{}}"#, "privacy"),
+        ("FlexLora", r#"privacy={"FedLlmBenchDp":{}}"#, "privacy"),
+        ("FlexLora", "server.aggregation=Median", "server.aggregation"),
+        ("RoLora", "server.aggregation=CenteredClipping(radius: 1)", "server.aggregation"),
+    ];
+    for (method, set, field) in sets {
+        world.write("scenario.ron", &scenario(method, "FedAvg()", 3));
+        world.run("refused", &["--set", set]).refused(2, &[&format!("{field}: it does not go with")]);
+    }
+    world.write("scenario.ron", &scenario("FfaLora", "FedAvg()", 3));
+    let change = r#"changes=[(at_round: 2, set: ["federated_lora=RoLora"])]"#;
+    world.run("changed", &["--set", change]).refused(2, &["federated_lora", "that of one method"]);
+    world.run("unknown", &["--set", "federated_lora=FedSB"]).refused(2, &["FedSB", "FfaLora"]);
+    assert!(!world.path("refused").exists() && !world.path("changed").exists());
+}
+
+#[test]
+fn flexlora_by_its_name_is_the_mean_of_products() {
+    let world = World::new();
+    let last = |out: &str, method: &str, algorithm: &str| {
+        world.write("scenario.ron", &scenario(method, algorithm, 3));
+        world.run(out, &[]).succeeded();
+        std::fs::read(world.path(&format!("{out}/adapters/round-00004/adapter_model.safetensors"))).expect("an adapter")
+    };
+    assert_eq!(last("named", "FlexLora", "FedAvg()"), last("mean", "FedIt", "FedAvg(mean: Products)"));
+}
