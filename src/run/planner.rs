@@ -248,7 +248,16 @@ impl<'a> Planner<'a> {
             };
         }
         let begins_anew = self.begins_anew(method.server);
-        Node::Aggregate { server: base, contributions, sent, release, robust, rule: method.server, begins_anew, controls }
+        Node::Aggregate {
+            server: base,
+            contributions,
+            sent,
+            release,
+            robust,
+            rule: method.server,
+            begins_anew,
+            controls,
+        }
     }
 
     /// Returns the robust rule of a round: it combines updates of clients, and not the models of edges, which are merged by
