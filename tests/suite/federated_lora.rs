@@ -172,6 +172,28 @@ fn of_fedsa_lora_a_is_averaged_and_each_client_keeps_its_b() {
 }
 
 #[test]
+fn a_robust_rule_sees_what_fedsa_lora_sends() {
+    let bound = 1e-3;
+    let sets = ["--set", &format!("server.aggregation=NormBounding(bound: {bound})")];
+    let played = Played::new("FedSaLora", "FedAvg(weights: Uniform)", 3, &sets);
+    for (round, pair) in played.models.windows(2).enumerate() {
+        let mut expected = pair[0].clone();
+        for update in played.trainings.iter().filter(|training| training.from == round as u64) {
+            let sent: Vec<usize> = (0..expected.len()).filter(|&place| played.is_of_a[place]).collect();
+            let change = |place: usize| update.adapter[place] - pair[0][place];
+            let norm = sent.iter().map(|&place| change(place).powi(2)).sum::<f64>().sqrt();
+            assert!(norm > bound, "{norm} is not shortened");
+            for &place in &sent {
+                expected[place] += change(place) * bound / norm / 3.0;
+            }
+        }
+        for (found, expected) in pair[1].iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-8, "{found} for {expected}");
+        }
+    }
+}
+
+#[test]
 fn clients_factors_survive_other_workers_and_decisions_that_read_losses() {
     let world = World::new();
     world.write("scenario.ron", &scenario("FedSaLora", "FedAvg()", 3));
