@@ -7,6 +7,7 @@ use super::model_shape::{lora_spec, shape, targets};
 use super::placement::Placed;
 use super::task_cost::TaskCosts;
 use super::trace::Trace;
+use crate::adapter::Layout;
 use crate::data::{ClientRows, held_out_rows};
 use crate::model::Config;
 use crate::scenario::{Counts, ScenarioSpec, Synthetic};
@@ -100,7 +101,7 @@ fn outline(
 ) -> Result<Clients, ScheduleError> {
     let layout = lora_spec(scenario).layout(config)?;
     let clients = amounts.len();
-    let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), &layout, clients);
+    let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), Layout::clone(&layout), clients);
     let mut facts = Vec::with_capacity(clients);
     for amount in amounts {
         // Work is costed with rows of mean length, peak memory with the longest row.

@@ -12,6 +12,8 @@ use crate::scenario::schema::{OptimizerSpec, Protocol, ScenarioSpec};
 #[derive(Clone, Debug)]
 pub struct TaskCosts {
     training: sim::LoraTraining,
+    layout: Layout,
+    clients: usize,
     /// Transfers in odd rounds, from 1, and in even ones.
     traffic: [sim::Traffic; 2],
     rows: BTreeMap<(u64, u64, u32), u32>,
@@ -25,7 +27,7 @@ impl TaskCosts {
         scenario: &ScenarioSpec,
         model: sim::ModelShape,
         targets: Vec<sim::Target>,
-        layout: &Layout,
+        layout: Layout,
         clients: usize,
     ) -> Self {
         let steps = &scenario.training;
@@ -55,8 +57,8 @@ impl TaskCosts {
             wire_overhead_bytes: 0,
             downloads_base: scenario.server.sends_base,
         };
-        let traffic = [1, 2].map(|round| traffic(scenario, layout, clients, round));
-        Self { training, traffic, rows: BTreeMap::new(), works: vec![] }
+        let traffic = [1, 2].map(|round| traffic(scenario, &layout, clients, round));
+        Self { training, layout, clients, traffic, rows: BTreeMap::new(), works: vec![] }
     }
 
     /// Returns the row of a client whose tasks have `steps` steps, on rows of `mean_tokens` on average and
@@ -93,9 +95,10 @@ impl TaskCosts {
         &self.works
     }
 
-    /// Returns the transfers between two aggregators, which are those of a client's task in the first round.
-    pub fn traffic(&self) -> sim::Traffic {
-        self.traffic[0]
+    /// Returns the transfers of a task in odd rounds, from 1, and in even ones, under the scenario that is in force then.
+    /// Those between two aggregators are those of odd rounds.
+    pub fn traffic(&self, scenario: &ScenarioSpec) -> [sim::Traffic; 2] {
+        [1, 2].map(|round| traffic(scenario, &self.layout, self.clients, round))
     }
 }
 

@@ -235,9 +235,14 @@ fn between(before: &ScenarioSpec, now: &ScenarioSpec, clients: &Clients) -> Vec<
             changes.push(Intervention::SetCapacity { link: link as u32, capacity: new });
         }
     }
-    let traffic = clients.costs.traffic();
-    let old_server = server(before, traffic);
-    let new_server = server(now, traffic);
+    let [old_traffic, new_traffic] = [before, now].map(|scenario| clients.costs.traffic(scenario));
+    if old_traffic != new_traffic {
+        let [traffic, even] = new_traffic;
+        let every_second_round = Some(even).filter(|&even| even != traffic);
+        changes.push(Intervention::SetTraffic { traffic, every_second_round });
+    }
+    let old_server = server(before, old_traffic[0]);
+    let new_server = server(now, new_traffic[0]);
     if old_server.selection != new_server.selection {
         changes.push(Intervention::SetSelection(new_server.selection));
     }

@@ -172,6 +172,15 @@ fn of_fedsa_lora_a_is_averaged_and_each_client_keeps_its_b() {
 }
 
 #[test]
+fn a_method_that_comes_later_has_its_own_transfers() {
+    let change = r#"changes=[(at_round: 3, set: ["algorithm=Scaffold"])]"#;
+    let played = Played::new("FfaLora", "FedAvg()", 4, &["--set", change]);
+    let [_, b] = played.sizes();
+    // From then on, control variates of B travel with it.
+    assert_eq!([1, 2, 3, 4].map(|round| played.traffic(round).1), [4 * b, 4 * b, 8 * b, 8 * b]);
+}
+
+#[test]
 fn a_robust_rule_sees_what_fedsa_lora_sends() {
     let bound = 1e-3;
     let sets = ["--set", &format!("server.aggregation=NormBounding(bound: {bound})")];

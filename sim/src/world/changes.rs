@@ -2,7 +2,7 @@
 
 use super::state::{ClientState, Event, Happened, NO_TASK, World};
 use super::wires::capacities;
-use crate::client::Client;
+use crate::client::{Client, Traffic};
 use crate::federation::Federation;
 use crate::kernel::{Class, Ctx, EntityId};
 use crate::network::{Capacity, Network};
@@ -35,6 +35,13 @@ pub enum Intervention {
     SetSelection(Selection),
     /// Other settings of the same protocol are used from the next decision on.
     SetProtocol(Protocol),
+    /// Tasks of all clients have other transfers from the next dispatch on.
+    SetTraffic {
+        /// Transfers of a task.
+        traffic: Traffic,
+        /// Transfers in every second round, if they differ.
+        every_second_round: Option<Traffic>,
+    },
     /// One purpose gets another seed. Streams of all other purposes draw the same numbers as before.
     Reseed {
         /// Purpose.
@@ -68,6 +75,9 @@ impl World {
             Intervention::SetProtocol(protocol) => {
                 assert!(self.protocol.reconfigure(&protocol), "a fork keeps the kind of its protocol");
                 federation.server.protocol = protocol;
+            }
+            Intervention::SetTraffic { traffic, every_second_round } => {
+                set_traffic(federation, traffic, every_second_round);
             }
             Intervention::Reseed { purpose, seed } => {
                 self.seeds.reseed(purpose, seed);
@@ -103,6 +113,9 @@ impl World {
             Intervention::SetCapacity { link, capacity } => *capacity_mut(&mut changed, *link) = capacity.clone(),
             Intervention::SetSelection(selection) => changed.server.selection = *selection,
             Intervention::SetProtocol(protocol) => changed.server.protocol = protocol.clone(),
+            Intervention::SetTraffic { traffic, every_second_round } => {
+                set_traffic(&mut changed, *traffic, *every_second_round);
+            }
             Intervention::None | Intervention::Drop(_) | Intervention::Reseed { .. } => return Ok(()),
         }
         changed.validate()
@@ -121,6 +134,15 @@ impl World {
             }
             _ => None,
         }
+    }
+}
+
+/// Gives all tasks these transfers.
+fn set_traffic(federation: &mut Federation, traffic: Traffic, every_second_round: Option<Traffic>) {
+    for work in &mut federation.works {
+        work.download_bytes = traffic.download_bytes;
+        work.upload_bytes = traffic.upload_bytes;
+        work.every_second_round = every_second_round;
     }
 }
 

@@ -136,12 +136,30 @@ fn a_wider_link_speeds_up_what_is_under_way() {
 }
 
 #[test]
+fn other_transfers_are_those_of_tasks_that_are_sent_later() {
+    let mut simulation = Simulation::new(federation(1, synchronous(1, 0, None), 3)).unwrap();
+    let mut ended = 0;
+    while ended == 0 {
+        simulation.step().unwrap();
+        ended += simulation.drain().iter().filter(|record| matches!(record, Record::Round(_))).count();
+    }
+    let traffic = Traffic { download_bytes: 2_000_000, upload_bytes: 500_000 };
+    simulation.change(Intervention::SetTraffic { traffic, every_second_round: None }).unwrap();
+    let changed = finish(simulation);
+    let moved: Vec<(u64, u64)> = changed.tasks.iter().map(|task| (task.bytes_down, task.bytes_up)).collect();
+    assert_eq!(moved, [(2_000_000, 500_000); 2]);
+}
+
+#[test]
 fn interventions_that_refer_to_nothing_are_refused() {
     let simulation = Simulation::new(tied_world()).unwrap();
     let refused = |intervention| simulation.fork(intervention).map(|_| ()).unwrap_err().to_string();
     assert!(refused(Intervention::Drop(10)).contains("client 10 of 10"));
     let capacity = Capacity::constant(Rate::MAX);
     assert!(refused(Intervention::SetCapacity { link: 0, capacity }).contains("link 0 of 0"));
+    let traffic = Traffic { download_bytes: 1, upload_bytes: 0 };
+    let nothing = Intervention::SetTraffic { traffic, every_second_round: None };
+    assert!(refused(nothing).contains("upload_bytes"));
     assert!(refused(Intervention::Add(Client { device: 9, ..Client::default() })).contains("device is 9"));
     let asynchronous = Protocol::Asynchronous(Asynchronous { concurrency: 1, staleness_max: None, losses_max: 1 });
     assert!(refused(Intervention::SetProtocol(asynchronous)).contains("another kind"));
