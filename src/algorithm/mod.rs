@@ -3,9 +3,10 @@
 //! A server step has two parts: [`mean_update`] averages a round's updates, and [`ServerRule::apply`] computes the next
 //! model from that mean and the server's state. Whatever comes between the two, such as noise, needs to know neither.
 //! [`RobustAggregation`] takes the place of the mean where a scenario asks for it.
-//! [`Method`] translates the method of a scenario.
+//! [`AttackRule`] computes what clients that attack send instead of their updates. [`Method`] translates the method of a scenario.
 
 mod adaptive;
+mod attack;
 mod averaging;
 mod control;
 mod decomposition;
@@ -18,6 +19,7 @@ mod server;
 mod tests;
 
 pub use adaptive::{AdaptiveOptimizer, SquareRule};
+pub use attack::{AttackRule, Perturbation, alie_z};
 pub use averaging::{MeanUpdate, Update, mean_update};
 pub use control::{ControlChange, correction, next_client_control, next_server_control};
 pub use decomposition::{Singular, apart};

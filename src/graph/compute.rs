@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::GraphError;
 use super::evaluation::{Evaluation, PartScores};
 use super::node::{Control, Node};
 use super::scheduled_evaluation::EvalResources;
 use super::value::{Ranking, Trained, TrainedRecord, Value};
 use super::work::WorkCounters;
-use crate::adapter::{Adapter, Factors};
+use super::{GraphError, attack};
+use crate::adapter::Adapter;
 use crate::algorithm;
 use crate::algorithm::{ControlChange, MeanUpdate, ServerRule, ServerState, Update};
 use crate::data::Sample;
@@ -71,6 +71,7 @@ impl<'a> Compute<'a> {
             Node::Personal { factors, .. } => {
                 Ok(first_model(Arc::new(factors.replaced(inputs[0].adapter(), inputs[1].adapter()))))
             }
+            Node::Attack(order) => Ok(attack::attack(order, inputs)),
             Node::Aggregate { .. } => Ok(aggregate(node, inputs)),
             Node::Benchmark { benchmark, .. } => {
                 let resources = EvalResources { trainer: self.trainer, store: self.store, stop: self.stop, work };
@@ -289,13 +290,7 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
     let (server, rest) = inputs.split_first().expect("an aggregate has a server model");
     let (pairs, variates) = rest.split_at(2 * parts.len());
     // Factors that a client keeps are not there for the server, nor for distances and norms of a robust rule.
-    let mut received = Vec::with_capacity(parts.len());
-    for pair in pairs.chunks_exact(2) {
-        received.push(match sent {
-            Factors::Both => pair[0].adapter().clone(),
-            _ => Arc::new(sent.replaced(pair[1].adapter(), pair[0].adapter())),
-        });
-    }
+    let received: Vec<Arc<Adapter>> = pairs.chunks_exact(2).map(|pair| attack::received(*sent, pair)).collect();
     let mut updates = Vec::with_capacity(parts.len());
     for ((pair, adapter), contribution) in pairs.chunks_exact(2).zip(&received).zip(parts) {
         let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());

@@ -6,6 +6,7 @@
 //! [`Executor`] computes only what a demanded node depends on. A [`Compute`] computes single nodes on one device. An
 //! evaluation is one node whose parts are computed by several workers. [`WorkCounters`] report the progress.
 
+mod attack;
 mod compute;
 mod divided;
 mod evaluation;
@@ -21,7 +22,7 @@ mod work;
 
 pub use compute::Compute;
 pub use executor::{Executor, Recorded};
-pub use node::{Contribution, Control, Controls, Node, NodeId, TrainingOrder};
+pub use node::{Attack, Contribution, Control, Controls, Node, NodeId, TrainingOrder};
 pub use scheduled_evaluation::{EvalResources, ScheduledEvaluation};
 pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};

@@ -7,7 +7,7 @@ use petgraph::graph::NodeIndex;
 
 use super::scheduled_evaluation::ScheduledEvaluation;
 use crate::adapter::{Adapter, Factors, Layout};
-use crate::algorithm::{RobustAggregation, ServerRule};
+use crate::algorithm::{AttackRule, RobustAggregation, ServerRule};
 use crate::data::Rows;
 use crate::privacy::Release;
 use crate::training::{CorrectionPlace, Hyper, Objective};
@@ -70,6 +70,22 @@ pub struct Controls {
     pub clients: u32,
 }
 
+/// Update that a client which attacks sends in the place of its own.
+#[derive(Clone, Debug)]
+pub struct Attack {
+    /// Training of the client.
+    pub update: NodeId,
+    /// Model that the training started from.
+    pub base: NodeId,
+    /// Updates that the attacker knows of, each with its base.
+    pub known: Vec<(NodeId, NodeId)>,
+    pub rule: AttackRule,
+    /// Factors that clients send; attackers know of no others.
+    pub sent: Factors,
+    /// Seed and stream of noise; `None` for attacks without noise.
+    pub noise: Option<(Seed, u64)>,
+}
+
 /// Node of the computation graph: something to compute from the results of other nodes.
 #[derive(Clone, Debug)]
 pub enum Node {
@@ -92,6 +108,8 @@ pub enum Node {
     Kept { update: NodeId, factors: Factors },
     /// Model that a client trains and is judged by: the server's, with the factors that the client has kept.
     Personal { server: NodeId, kept: NodeId, factors: Factors },
+    /// Update that an attacker sends.
+    Attack(Attack),
     /// Next server model.
     Aggregate {
         server: NodeId,
@@ -127,6 +145,7 @@ impl Node {
             Self::Moments { .. } => "moments",
             Self::Kept { .. } => "kept",
             Self::Personal { .. } => "personal",
+            Self::Attack(_) => "attack",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
             Self::Benchmark { .. } => "examine",
@@ -157,6 +176,10 @@ impl Node {
             Self::Cohort(members) => members.iter().flat_map(Node::inputs).collect(),
             Self::Member { cohort, .. } => vec![*cohort],
             Self::Control(control) => [control.update, control.base].into_iter().chain(control.before).collect(),
+            Self::Attack(attack) => {
+                let known = attack.known.iter().flat_map(|&(update, base)| [update, base]);
+                [attack.update, attack.base].into_iter().chain(known).collect()
+            }
             Self::Aggregate { server, contributions, controls, .. } => {
                 // Server model; update and base of each contribution; control variate after and before of each client.
                 let pairs = contributions.iter().flat_map(|c| [c.update, c.base]);

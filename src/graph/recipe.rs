@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::NodeId;
 use super::node::{Contribution, Controls, Node, TrainingOrder};
 use crate::adapter::Factors;
-use crate::algorithm::{RobustAggregation, ServerRule};
+use crate::algorithm::{AttackRule, RobustAggregation, ServerRule};
 use crate::data::Rows;
 use crate::privacy::Material;
 use crate::store::{Digest, Key, Recipe, key_of};
@@ -101,6 +101,14 @@ impl Node {
             learning_rate: f64,
         }
         #[derive(Serialize)]
+        struct Attack {
+            rule: AttackRule,
+            noise: Option<(Seed, u64)>,
+            /// As in an aggregate.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            sent: Option<Factors>,
+        }
+        #[derive(Serialize)]
         struct Evaluate {
             rows: Digest,
             objective: Objective,
@@ -124,6 +132,10 @@ impl Node {
             Self::Control(control) => {
                 let steps = Steps { steps: control.steps, learning_rate: control.learning_rate };
                 ("control v2", false, text(&steps))
+            }
+            Self::Attack(attack) => {
+                let sent = Some(attack.sent).filter(|&sent| sent != Factors::Both);
+                ("attack v1", false, text(&Attack { rule: attack.rule, noise: attack.noise, sent }))
             }
             Self::Aggregate { contributions, sent, release, robust, rule, begins_anew, controls, .. } => {
                 // Updates and models are inputs; only the numbers that combine them are parameters.

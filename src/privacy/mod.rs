@@ -14,7 +14,7 @@ pub use charging::PrivacyError;
 pub use charging::Spent;
 pub(crate) use charging::{PrivacyPlan, within_budget};
 pub use clipping::{AdaptiveClipping, Clipping};
-pub use noise::{DEVIATION_MAX, NoiseSource, Secret, SecretMark};
+pub use noise::{DEVIATION_MAX, NoiseSource, NoiseStream, Secret, SecretMark};
 pub(crate) use private_step::Material;
 pub use private_step::{Release, Step};
 pub use release::{Part, Placement, Released, Rule, discrete_deviation, levels};

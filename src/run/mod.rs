@@ -4,6 +4,7 @@
 //! cancelled is never trained. [`crate::audit`] compares and checks finished runs, and [`crate::evaluate`] evaluates their
 //! models.
 
+mod attacks;
 mod certificate;
 mod client_states;
 mod error;

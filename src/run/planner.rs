@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::{RoundRecord, Seed};
 
+use super::attacks::Attackers;
 use super::client_states::ClientStates;
 use super::local_training::{Tasks, is_alone};
 use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
@@ -32,6 +33,7 @@ pub struct Planner<'a> {
     /// Sum of the update weights in each edge's model since its last merge, by edge.
     edge_weights: BTreeMap<u32, f64>,
     tasks: Tasks<'a>,
+    attackers: Attackers<'a>,
     /// State of each client after its last counted task.
     states: ClientStates<'a>,
     /// Latest model of each client, for algorithms without aggregation.
@@ -83,6 +85,7 @@ impl<'a> Planner<'a> {
             versions: vec![initial],
             edge_weights: BTreeMap::new(),
             tasks: Tasks { scenario, inputs },
+            attackers: Attackers::new(spec, &inputs.facts),
             states: ClientStates::new(executor, holds_models, spec.lora_method().keeps),
             own_models: BTreeMap::new(),
             held,
@@ -381,6 +384,8 @@ impl<'a> Planner<'a> {
                 *self.edge_weights.entry(round.aggregator).or_default() += weight;
             }
         }
+        let sent = (self.spec().lora_method().sends)(self.rules_round(scheduled));
+        self.attackers.attack(self.executor, &round.counted_tasks, sent, &mut contributions);
         contributions
     }
 

@@ -28,6 +28,7 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), Fault> {
     federated_lora::check(scenario)?;
     check_privacy::check(scenario)?;
     check_aggregation::check(scenario)?;
+    check_aggregation::check_attackers(scenario)?;
     check_execution(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");

@@ -1,8 +1,8 @@
-//! Checks of the rule that combines the updates of a round: whether it goes with the method, the protocol and privacy, and
-//! whether a round has the updates that it needs.
+//! Checks of the rule that combines the updates of a round, and of clients that attack it: whether they go with the method, the
+//! protocol and privacy, and whether a round has the updates that the rule needs.
 
 use super::ScenarioError;
-use super::schema::{AggregationSpec, Algorithm, Mean, Protocol, ScenarioSpec};
+use super::schema::{AggregationSpec, Algorithm, AttackingClients, Mean, Protocol, ScenarioSpec};
 
 /// Greatest number of iterations of a rule, which bounds its time.
 const ITERATIONS_MAX: u32 = 1000;
@@ -127,6 +127,41 @@ fn clash(scenario: &ScenarioSpec) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// Checks `attackers`.
+///
+/// # Errors
+/// The first fault, as field and message.
+pub(super) fn check_attackers(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
+    let Some(attackers) = &scenario.attackers else { return Ok(()) };
+    match &scenario.algorithm {
+        Algorithm::Scaffold { .. } => {
+            return fault("attackers", "they do not go with SCAFFOLD: their control variates would be honest");
+        }
+        Algorithm::Local | Algorithm::Centralised => {
+            return fault("attackers", "nothing is aggregated, so there is nothing to attack");
+        }
+        _ => {}
+    }
+    if matches!(scenario.server.protocol, Protocol::Asynchronous { .. }) {
+        let reason = "they change updates, and Asynchronous mixes models; use Buffered(buffer_size: 1)";
+        return fault("attackers", reason);
+    }
+    if let AttackingClients::Ids(ids) = &attackers.clients {
+        if ids.is_empty() {
+            return fault("attackers.clients", "it must name at least one client");
+        }
+        let repeated = ids.iter().enumerate().find(|(index, id)| ids[..*index].contains(id));
+        if let Some((_, id)) = repeated {
+            return fault("attackers.clients", &format!("it names \"{id}\" twice"));
+        }
+    }
+    Ok(())
+}
+
+fn fault(field: &str, message: &str) -> Result<(), (String, String)> {
+    Err((field.to_owned(), message.to_owned()))
 }
 
 #[cfg(test)]

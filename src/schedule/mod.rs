@@ -1,5 +1,6 @@
 //! Turns a scenario and the facts of its clients into the federation that `sim` simulates, and its records into rounds.
 
+mod attackers;
 pub(crate) mod client_facts;
 mod federation;
 pub(crate) mod model_shape;
@@ -9,6 +10,7 @@ mod task_cost;
 mod timeline;
 mod trace;
 
+pub use attackers::attacking_clients;
 pub use client_facts::{ClientFacts, Clients};
 pub use federation::federation;
 pub use placement::{DeviceClass, LinkClass, Place, Placed};

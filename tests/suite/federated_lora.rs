@@ -202,6 +202,39 @@ fn a_robust_rule_sees_what_fedsa_lora_sends() {
     }
 }
 
+/// The farthest of the two honest clients is as far from what is sent as they are from each other, in the values that clients send.
+#[test]
+fn an_attacker_knows_what_fedsa_lora_sends() {
+    let attack = r#"attackers=(clients: Ids(["user-0"]), attack: MinMax(direction: Unit))"#;
+    let played = Played::new("FedSaLora", "FedAvg(weights: Uniform)", 3, &["--set", attack]);
+    let sent: Vec<usize> = (0..played.models[0].len()).filter(|&place| played.is_of_a[place]).collect();
+    let mut attacked = 0;
+    for (round, pair) in played.models.windows(2).enumerate() {
+        let of_round = played.trainings.iter().filter(|training| training.from == round as u64);
+        let honest: Vec<&Training> = of_round.filter(|training| training.client != 0).collect();
+        // Not every round asks the attacker.
+        if honest.len() == 3 {
+            continue;
+        }
+        attacked += 1;
+        let changes = |place: usize| {
+            let [first, second] = [0, 1].map(|client| honest[client].adapter[place] - pair[0][place]);
+            // The mean of three has a third of each.
+            [first, second, 3.0 * (pair[1][place] - pair[0][place]) - first - second]
+        };
+        let distance = |left: usize, right: usize| {
+            let squares = sent.iter().map(|&place| (changes(place)[left] - changes(place)[right]).powi(2));
+            squares.sum::<f64>().sqrt()
+        };
+        let farthest = distance(0, 2).max(distance(1, 2));
+        assert!((farthest / distance(0, 1) - 1.0).abs() < 1e-6, "{farthest} for {}", distance(0, 1));
+        for place in (0..pair[0].len()).filter(|&place| !played.is_of_a[place]) {
+            assert_eq!(pair[0][place], pair[1][place], "the server's B stays");
+        }
+    }
+    assert!(attacked > 0);
+}
+
 #[test]
 fn clients_factors_survive_other_workers_and_decisions_that_read_losses() {
     let world = World::new();

@@ -3,6 +3,7 @@
 mod adapters;
 mod aggregation;
 mod analysis;
+mod attacks;
 mod bad_data;
 mod bad_input;
 mod browser;

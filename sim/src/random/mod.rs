@@ -10,6 +10,6 @@ mod stream;
 
 pub use permutation::Permutation;
 pub use probability::Probability;
-pub use quantiles::Quantiles;
+pub use quantiles::{Quantiles, normal_quantile};
 pub(crate) use stream::Seeds;
 pub use stream::{Purpose, Seed, Stream};

@@ -74,8 +74,8 @@ impl Quantiles {
 }
 
 /// Returns the quantile of the standard normal distribution at `p`, by bisection on `erfc`. It is slow, exact to the
-/// last digits, and only used to build tables.
-fn normal_quantile(p: f64) -> f64 {
+/// last digits between -9 and 9, and meant for tables and single numbers.
+pub fn normal_quantile(p: f64) -> f64 {
     let mut low = -9.0;
     let mut high = 9.0;
     for _ in 0..64 {

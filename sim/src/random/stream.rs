@@ -28,6 +28,8 @@ pub enum Purpose {
     Population = 6,
     /// Device crashes; entity = client.
     Fault = 7,
+    /// Clients that attack; entity = 0.
+    Attackers = 8,
     /// Rows that a client trains on, and their order; entity = client, a task's draws start at its number << 32.
     Batches = 32,
     /// Held-out rows; entity = client.
@@ -46,6 +48,8 @@ pub enum Purpose {
     SyntheticData = 39,
     /// Weights of a randomly initialized model; entity = tensor index.
     ModelInit = 40,
+    /// Noise that attackers send; entity = task.
+    AttackNoise = 41,
 }
 
 /// A stream of uniform 64-bit draws.

@@ -49,6 +49,11 @@ fn all(changes: &Changes) -> Vec<usize> {
     (0..changes.count()).collect()
 }
 
+/// Computes the largest squared L2 distance of two points; 0 for a single one.
+pub fn largest_squared_distance(changes: &Changes) -> f64 {
+    Distances::between(changes).squared.into_iter().fold(0.0, f64::max)
+}
+
 /// Squared L2 distances between all points, a symmetric matrix by rows.
 struct Distances {
     squared: Vec<f64>,

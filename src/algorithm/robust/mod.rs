@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use self::changes::Changes;
+pub(super) use self::changes::Changes;
+pub(super) use self::geometric_median::weighted_sum;
+pub(super) use self::krum::{largest_squared_distance, squared_distance};
 use super::averaging::{MeanUpdate, Update};
 use super::server::ServerState;
 use crate::adapter::Adapter;

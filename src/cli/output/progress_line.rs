@@ -109,6 +109,7 @@ impl Activity {
             ("evaluate", _) => "part of an evaluation".into(),
             ("examine", _) => "a benchmark".into(),
             ("aggregate", _) => "an aggregation".into(),
+            ("attack", _) => "an attack".into(),
             (kind, _) => format!("an order of the kind {kind}"),
         }
     }

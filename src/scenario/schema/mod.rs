@@ -5,6 +5,7 @@
 
 mod aggregation;
 mod algorithm;
+mod attackers;
 mod data;
 mod evaluation;
 mod execution;
@@ -24,6 +25,7 @@ pub use algorithm::{
     Algorithm, Correction, FirstMoment, FirstMomentDecay, Mean, MomentumDecay, MomentumSpec, ScaffoldWeights,
     SecondMoment, WeightsSpec,
 };
+pub use attackers::{AttackSpec, AttackersSpec, AttackingClients, Knowledge, MinMaxDirection};
 pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec, SpecialTokensInTextSpec};
 pub use evaluation::{BenchmarkSpec, Evaluation};
 pub use execution::{CheckpointingSpec, Execution, Grouping, Kernels, NumericsSpec};
@@ -94,6 +96,9 @@ pub struct ScenarioSpec {
     /// Protection of the clients' updates by differential privacy. `None`, which is not written out, protects nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<Privacy>,
+    /// Clients that send something else than their trained update. `None`, which is not written out, is an honest federation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attackers: Option<AttackersSpec>,
     /// Changes of fields during the run, in the order of rounds. A fork of a run adds one.
     #[serde(default)]
     pub changes: Vec<Change>,
