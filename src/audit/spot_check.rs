@@ -356,7 +356,7 @@ impl Check<'_> {
         }
         let has_test = self.inputs.test.is_some();
         for own in &planned.alone {
-            chunk.evaluations.extend(ledger_rows::local_baseline(scheduled.number, own, has_test, self.executor)?.0);
+            chunk.evaluations.extend(ledger_rows::own_model(scheduled.number, own, has_test, self.executor)?.0);
         }
         chunk.lineage = ledger_rows::lineage(scheduled.number, planned.nodes.clone(), self.executor);
         let has_more = index + 1 == self.schedule.len() && self.scenario.scenario.evaluation.local_baseline;

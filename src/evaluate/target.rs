@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 
 use super::published_setting::setting;
-use crate::adapter::{Adapter, AdapterError, peft};
+use crate::adapter::{Adapter, AdapterError, Factors, peft};
 use crate::benchmarks::{EvaluationError, Setting};
 use crate::data::{ClientRows, Prompts, Rows, Tokenizer};
 use crate::generation::{FolderSampling, end_tokens};
@@ -15,7 +15,7 @@ use crate::inputs::{InputCache, Inputs, say_date, translate, warn_of_differences
 use crate::ledger::{EvalSubject, Input, Manifest};
 use crate::model::{Config, Device, LoraSpec, Precision, misfit};
 use crate::run::{RecordedModels, RunChange, RunError, refuse_plan, scenario_of};
-use crate::scenario::UnusableUpdate;
+use crate::scenario::{ScenarioSpec, UnusableUpdate};
 use crate::store::{Digest, Store};
 use crate::training::{Numerics, Objective, Trainer};
 
@@ -88,7 +88,7 @@ impl EvalTarget {
         let spec = &scenario.scenario;
         let inputs = Inputs::load(&scenario, &[device], numerics, &Store::none(), &mut InputCache::default())?;
         refuse_changed(folder, &manifest, &inputs.read)?;
-        let models = saved_models(&recorded, round, &inputs)?;
+        let models = saved_models(&recorded, round, &inputs, own_subject(spec))?;
         let base_model = inputs.read["base_model"].path.clone();
         let tokenizer_folder = inputs.read["tokenizer"].path.clone();
         let tokenizer = Tokenizer::load(&tokenizer_folder)?;
@@ -170,7 +170,12 @@ impl EvalTarget {
 }
 
 /// Loads the models that a run saved after a round.
-fn saved_models(recorded: &RecordedModels, round: u32, inputs: &Inputs) -> Result<Vec<EvalModel>, RunError> {
+fn saved_models(
+    recorded: &RecordedModels,
+    round: u32,
+    inputs: &Inputs,
+    own: EvalSubject,
+) -> Result<Vec<EvalModel>, RunError> {
     let mut models = Vec::new();
     if recorded.folder(round, None).join("adapter_config.json").exists() {
         let adapter = own_adapter(recorded, round, None, inputs.trainer())?;
@@ -179,10 +184,18 @@ fn saved_models(recorded: &RecordedModels, round: u32, inputs: &Inputs) -> Resul
     for client in 0..inputs.clients.len() as u32 {
         if recorded.folder(round, Some(client)).exists() {
             let adapter = own_adapter(recorded, round, Some(client), inputs.trainer())?;
-            models.push(EvalModel { subject: EvalSubject::Local, client: Some(client), adapter: Some(adapter) });
+            models.push(EvalModel { subject: own, client: Some(client), adapter: Some(adapter) });
         }
     }
     Ok(models)
+}
+
+/// Returns what the clients' own models of a run are.
+fn own_subject(scenario: &ScenarioSpec) -> EvalSubject {
+    match scenario.lora_method().keeps {
+        Factors::None => EvalSubject::Local,
+        _ => EvalSubject::Personal,
+    }
 }
 
 /// Reads the tokens that end an answer.

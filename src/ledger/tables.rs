@@ -118,7 +118,7 @@ table! {
     EvaluationRow, "evaluations" {
         round: u32, "index", "round after which the model was evaluated; 0 is before any training";
         version: u32, "index", "server model that was evaluated, or that the client alone started from; 0 is the initial adapter";
-        subject: EvalSubject, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
+        subject: EvalSubject, "name", "`global` for the server model, `local` for that of a client that trains alone, `personal` for the server model with the factors that a client keeps, `base` for a model without adapter";
         client: Option<u32>, "index", "client whose rows or whose own model it is; null for the global test of the server model";
         benchmark: String, "name", "`losses` of the scenario's data, or the benchmark that the figure is of";
         split: Split, "name", "`test` or `held_out` rows; of a benchmark the part that the figure is of, `all` for the whole";
@@ -139,7 +139,7 @@ table! {
     /// One row per answer of a model to a benchmark's question.
     GenerationRow, "generations" {
         round: u32, "index", "round after which the model answered; 0 is before any training";
-        subject: EvalSubject, "name", "`global` for the server model, `local` for a client's own, `base` for a model without adapter";
+        subject: EvalSubject, "name", "`global` for the server model, `local` for that of a client that trains alone, `personal` for the server model with the factors that a client keeps, `base` for a model without adapter";
         client: Option<u32>, "index", "client whose own model it is";
         benchmark: String, "name", "benchmark that the question is of";
         question: String, "text", "the question's name within the benchmark";

@@ -68,18 +68,21 @@ pub enum EvalSubject {
     /// The server's model.
     #[default]
     Global,
-    /// A client's own model.
+    /// The model of a client that trains alone.
     Local,
+    /// The server's model with the factors that a client keeps.
+    Personal,
 }
 
 impl ColumnValue for EvalSubject {
-    const ALL: &'static [Self] = &[Self::Base, Self::Global, Self::Local];
+    const ALL: &'static [Self] = &[Self::Base, Self::Global, Self::Local, Self::Personal];
 
     fn name(self) -> &'static str {
         match self {
             Self::Base => "base",
             Self::Global => "global",
             Self::Local => "local",
+            Self::Personal => "personal",
         }
     }
 }
@@ -165,7 +168,7 @@ mod tests {
     fn every_name_of_a_column_is_read_as_the_value_that_wrote_it() {
         check::<Tally>(&["counted", "late", "dropped", "cancelled"]);
         check::<RoundEnd>(&["closed", "failed"]);
-        check::<EvalSubject>(&["base", "global", "local"]);
+        check::<EvalSubject>(&["base", "global", "local", "personal"]);
         check::<Outcome>(&[
             "counted",
             "late",

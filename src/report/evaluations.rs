@@ -156,5 +156,6 @@ fn model(subject: EvalSubject) -> &'static str {
         EvalSubject::Base => "base",
         EvalSubject::Global => "server model",
         EvalSubject::Local => "client alone",
+        EvalSubject::Personal => "client's own",
     }
 }

@@ -61,7 +61,7 @@ impl CurvePoint {
 pub struct Learning {
     /// Measurements of the run's models, in the order of the rounds.
     pub points: Vec<CurvePoint>,
-    /// Whether each client continues from its own last adapter, so that there is no server model to measure.
+    /// Whether each client has a model of its own, so that there is no server model to measure.
     pub is_local: bool,
     pub has_test: bool,
     /// Losses of the baseline in which clients train alone, after its last round.
@@ -72,20 +72,22 @@ pub struct Learning {
 impl Learning {
     /// Collects the losses among the evaluations of a run.
     pub fn of(evaluations: &[EvaluationRow]) -> Self {
-        // The initial model is the server's under any method. Under `Local` there is no other one.
-        let is_local = is_local(evaluations);
+        // The initial model is the server's under any method. Where clients have models of their own there is no other one.
+        let is_personal = evaluations.iter().any(|row| row.subject == EvalSubject::Personal);
+        let is_alone = is_alone(evaluations);
         let mut by_round = by_round(evaluations, EvalSubject::Global);
+        by_round.extend(self::by_round(evaluations, EvalSubject::Personal));
         let mut alone = None;
         // Rows of clients alone are the run itself if the method is `Local`, and a baseline under any other method.
         let own = self::by_round(evaluations, EvalSubject::Local);
-        if is_local {
+        if is_alone {
             by_round.extend(own);
         } else {
             alone = own.last_key_value().map(|(&round, rows)| CurvePoint::of(round, rows));
         }
         Self {
             points: by_round.iter().map(|(&round, rows)| CurvePoint::of(round, rows)).collect(),
-            is_local,
+            is_local: is_alone || is_personal,
             has_test: evaluations.iter().any(|row| row.split == Split::Test),
             alone,
             unit: loss_unit(evaluations),
@@ -138,8 +140,8 @@ impl Learning {
     }
 }
 
-/// Whether only clients' own models were evaluated after training began.
-fn is_local(evaluations: &[EvaluationRow]) -> bool {
+/// Whether only clients that train alone were evaluated after training began.
+fn is_alone(evaluations: &[EvaluationRow]) -> bool {
     let mut trained = evaluations.iter().filter(|row| row.round > 0 && row.benchmark == LOSSES).peekable();
     trained.peek().is_some() && trained.all(|row| row.subject == EvalSubject::Local)
 }
@@ -182,8 +184,13 @@ impl MainLoss {
 
     /// Computes the measurements of the server model after a round or, if there is none, of the clients' own models.
     pub fn of_round(evaluations: &[EvaluationRow], round: u32) -> Option<Self> {
+        Self::of_federation(evaluations, round).or_else(|| Self::after(evaluations, EvalSubject::Local, round))
+    }
+
+    /// Computes the measurements of the server model after a round or, if clients keep factors of it, of their models.
+    pub fn of_federation(evaluations: &[EvaluationRow], round: u32) -> Option<Self> {
         let of_server = Self::after(evaluations, EvalSubject::Global, round);
-        of_server.or_else(|| Self::after(evaluations, EvalSubject::Local, round))
+        of_server.or_else(|| Self::after(evaluations, EvalSubject::Personal, round))
     }
 }
 

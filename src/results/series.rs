@@ -94,12 +94,13 @@ impl Clock {
     }
 }
 
-/// Returns the curves of losses: of the server model, and of the clients' own models.
+/// Returns the curves of losses: of the server model, of the clients' own models, and of clients alone.
 fn losses(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
     let unit = loss_unit(evaluations);
     let mut all = Vec::new();
     for (subject, names) in [
         (EvalSubject::Global, ["loss/test", "loss/held_out"]),
+        (EvalSubject::Personal, ["loss/personal_test", "loss/personal_held_out"]),
         (EvalSubject::Local, ["loss/alone_test", "loss/alone_held_out"]),
     ] {
         let mut test = Vec::new();

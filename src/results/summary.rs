@@ -121,7 +121,7 @@ impl Totals {
     pub fn add(&mut self, chunk: &Chunk) {
         let round = chunk.round.round;
         // Without an evaluation in this round, the values of the last evaluated round stay.
-        self.after = MainLoss::after(&chunk.evaluations, EvalSubject::Global, round).or(self.after);
+        self.after = MainLoss::of_federation(&chunk.evaluations, round).or(self.after);
         self.local = MainLoss::after(&chunk.evaluations, EvalSubject::Local, round).or(self.local);
         let unusable = chunk.tasks.iter().filter_map(|task| Some((task, task.reason.as_ref()?)));
         self.unusable.extend(unusable.map(|(task, reason)| format!("round {round}, client {}: {reason}", task.client)));

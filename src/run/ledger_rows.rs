@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, TaskId, TaskRecord};
 
-use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
+use super::planned_round::{Evaluations, OwnModel, PlannedRound};
 use super::scheduled_benchmarks;
 use crate::adapter::Adapter;
 use crate::graph::{Executor, GraphError, Recorded, RowsLoss, Trained, Value};
@@ -327,23 +327,23 @@ pub fn evaluations(
     Ok(rows)
 }
 
-/// Returns the losses of one client trained alone, and its adapter.
-pub fn local_baseline(
+/// Returns the losses of a client's own model, and its adapter.
+pub fn own_model(
     round: u32,
-    local: &LocalBaseline,
+    own: &OwnModel,
     has_test: bool,
     executor: &Executor,
 ) -> Result<(Vec<EvaluationRow>, Arc<Adapter>), GraphError> {
-    let model = executor.take(local.model)?;
+    let model = executor.take(own.model)?;
     let hash = model.adapter_hash().to_string();
     let splits = if has_test { vec![Split::Test, Split::HeldOut] } else { vec![Split::HeldOut] };
-    let losses = losses(executor, local.evaluation)?;
-    let own =
-        EvaluatedModel { round, version: 0, subject: EvalSubject::Local, client: Some(local.client), hash: &hash };
+    let losses = losses(executor, own.evaluation)?;
+    let &OwnModel { client, subject, version, .. } = own;
+    let evaluated = EvaluatedModel { round, version, subject, client: Some(client), hash: &hash };
     let mut rows = Vec::with_capacity(splits.len());
     for (split, loss) in splits.into_iter().zip(&losses) {
         if loss.rows > 0 {
-            rows.push(loss_row(own, split, loss));
+            rows.push(loss_row(evaluated, split, loss));
         }
     }
     Ok((rows, model.adapter().clone()))

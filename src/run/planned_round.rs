@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::scheduled_benchmarks::PlannedBenchmark;
 use crate::graph::{Executor, NodeId};
+use crate::ledger::EvalSubject;
 
 /// Nodes of the computation graph for one round.
 pub struct PlannedRound {
@@ -23,7 +24,7 @@ pub struct PlannedRound {
     /// Benchmarks of the model, or of the clients' own models.
     pub benchmarks: Vec<PlannedBenchmark>,
     /// Evaluations of the clients' own models.
-    pub alone: Vec<LocalBaseline>,
+    pub alone: Vec<OwnModel>,
     /// Whether clients have models of their own, which are evaluated and saved instead of the server's.
     pub has_own_models: bool,
     /// Whether nothing is aggregated, so that all counted tasks weigh the same in the round's loss.
@@ -39,9 +40,13 @@ pub struct Evaluations {
     pub held_out: NodeId,
 }
 
-/// Model of one client trained without federation, and its evaluation.
-pub struct LocalBaseline {
+/// Model of one client's own, and its evaluation.
+pub struct OwnModel {
     pub client: u32,
+    /// Whether the client trained alone, or keeps factors of the server's model.
+    pub subject: EvalSubject,
+    /// Version of the server's model that it has; 0 where the client trained alone.
+    pub version: u32,
     pub model: NodeId,
     /// Losses on the test rows (if any), then on the client's held-out rows.
     pub evaluation: NodeId,
@@ -79,7 +84,7 @@ impl Evaluations {
     }
 }
 
-impl LocalBaseline {
+impl OwnModel {
     /// Demands the model and its losses.
     pub fn demand(&self, executor: &Executor) {
         executor.demand(self.model);

@@ -12,13 +12,14 @@ use fedreplay_sim::{RoundRecord, Seed};
 use super::attacks::Attackers;
 use super::client_states::ClientStates;
 use super::local_training::{Tasks, is_alone};
-use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
+use super::planned_round::{Evaluations, OwnModel, PlannedRound};
 use super::scheduled_benchmarks;
 use crate::adapter::Factors;
 use crate::algorithm::{RobustAggregation, ServerRule};
 use crate::data::Rows;
 use crate::graph::{Contribution, Control, Controls, Executor, GraphError, Node, NodeId};
 use crate::inputs::Inputs;
+use crate::ledger::EvalSubject;
 use crate::privacy::{PrivacyPlan, Release};
 use crate::scenario::{Protocol, Scenario, ScenarioSpec};
 use crate::schedule::{SERVER, ScheduledRound};
@@ -140,12 +141,18 @@ impl<'a> Planner<'a> {
         let is_due = is_last || self.is_evaluation_due(scheduled);
         let server_round = self.server_round(scheduled);
         let has_own_models = self.has_own_models();
+        let (subject, of_version) = match (self.is_alone(), has_own_models) {
+            (true, _) => (EvalSubject::Local, 0),
+            (false, true) => (EvalSubject::Personal, version),
+            (false, false) => (EvalSubject::Global, version),
+        };
         let is_asked = self.inputs.benchmarks.iter().any(|benchmark| benchmark.is_due(server_round, is_last));
         let own = if has_own_models && (is_due || is_asked) { self.own_models(model) } else { vec![] };
         let mut evaluations = None;
         let mut alone = vec![];
         if is_due && has_own_models {
-            alone = own.iter().map(|&(client, model)| self.evaluated_on_own(client, model)).collect();
+            let own = own.iter();
+            alone = own.map(|&(client, model)| self.evaluated_on_own(client, model, subject, of_version)).collect();
         } else if is_due {
             evaluations = Some(self.evaluations(model));
         }
@@ -153,8 +160,14 @@ impl<'a> Planner<'a> {
             true => own.into_iter().map(|(client, model)| (Some(client), model)).collect(),
             false => vec![(None, model)],
         };
-        let benchmarks =
-            scheduled_benchmarks::add(&self.inputs.benchmarks, self.executor, &subjects, server_round, is_last);
+        let benchmarks = scheduled_benchmarks::add(
+            &self.inputs.benchmarks,
+            self.executor,
+            subject,
+            &subjects,
+            server_round,
+            is_last,
+        );
         // Everything that was added since the round before belongs to this round.
         let nodes = self.in_rounds..self.executor.count();
         self.in_rounds = nodes.end;
@@ -492,9 +505,9 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds the local baseline of every client, trained without federation, if the scenario asks for it.
-    pub fn local_baselines(&self) -> Vec<LocalBaseline> {
+    pub fn local_baselines(&self) -> Vec<OwnModel> {
         let clients = if self.spec().evaluation.local_baseline { self.inputs.clients.len() } else { 0 };
-        let locals: Vec<LocalBaseline> = (0..clients as u32).map(|client| self.local(client)).collect();
+        let locals: Vec<OwnModel> = (0..clients as u32).map(|client| self.local(client)).collect();
         if self.demands {
             for local in &locals {
                 local.demand(self.executor);
@@ -504,7 +517,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds a client's local baseline: one task per round of the scenario, each from the model of the one before.
-    fn local(&self, client: u32) -> LocalBaseline {
+    fn local(&self, client: u32) -> OwnModel {
         let mut model = self.versions[0];
         let mut states = ClientStates::new(self.executor, false, Factors::None);
         for round in 1..=self.spec().rounds {
@@ -514,14 +527,14 @@ impl<'a> Planner<'a> {
                 states.keep_moments(client, model);
             }
         }
-        self.evaluated_on_own(client, model)
+        self.evaluated_on_own(client, model, EvalSubject::Local, 0)
     }
 
     /// Adds the losses of a client's model on the test rows, if there are any, and on the client's own held-out rows.
-    fn evaluated_on_own(&self, client: u32, model: NodeId) -> LocalBaseline {
+    fn evaluated_on_own(&self, client: u32, model: NodeId, subject: EvalSubject, version: u32) -> OwnModel {
         let own = &self.inputs.clients[client as usize].held_out;
         let groups = self.inputs.test.iter().chain([own]).cloned().collect();
-        LocalBaseline { client, model, evaluation: self.evaluate(model, groups) }
+        OwnModel { client, subject, version, model, evaluation: self.evaluate(model, groups) }
     }
 }
 

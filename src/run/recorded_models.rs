@@ -145,7 +145,9 @@ impl OwnModels {
         let mut evaluated: BTreeMap<(u32, u32), BTreeSet<Digest>> = BTreeMap::new();
         for row in tables.evaluations()? {
             let hash = row.model_hash.as_deref().and_then(Digest::from_hex);
-            if let (EvalSubject::Local, Some(client), Some(hash)) = (row.subject, row.client, hash) {
+            if let (EvalSubject::Local | EvalSubject::Personal, Some(client), Some(hash)) =
+                (row.subject, row.client, hash)
+            {
                 evaluated.entry((row.round, client)).or_default().insert(hash);
             }
         }

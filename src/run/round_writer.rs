@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::observer::{Observer, RoundReport};
-use super::planned_round::{Evaluations, LocalBaseline, PlannedRound};
+use super::planned_round::{Evaluations, OwnModel, PlannedRound};
 use super::planner::Planner;
 use super::recorded_models::saved_notes;
 use super::{RunError, ledger_rows};
@@ -142,7 +142,7 @@ impl RoundLoop<'_, '_> {
         planned: &PlannedRound,
         server_round: Option<u32>,
         is_last: bool,
-        local: &[LocalBaseline],
+        local: &[OwnModel],
     ) -> Result<Vec<(u64, f64)>, RunError> {
         let ledger_rows::RoundRows { mut chunk, model } =
             ledger_rows::round(scheduled, planned, self.inputs, self.executor)?;
@@ -152,10 +152,10 @@ impl RoundLoop<'_, '_> {
         let place = format!("round-{:05}", server_round.unwrap_or(scheduled.number));
         let has_test = self.inputs.test.is_some();
         for local in local {
-            chunk.evaluations.extend(ledger_rows::local_baseline(scheduled.number, local, has_test, self.executor)?.0);
+            chunk.evaluations.extend(ledger_rows::own_model(scheduled.number, local, has_test, self.executor)?.0);
         }
         for own in &planned.alone {
-            let (rows, adapter) = ledger_rows::local_baseline(scheduled.number, own, has_test, self.executor)?;
+            let (rows, adapter) = ledger_rows::own_model(scheduled.number, own, has_test, self.executor)?;
             // A personal model that nothing was measured of is in no table, by which a saved adapter could be checked.
             let is_recorded = planned.counts_alike || !rows.is_empty();
             chunk.evaluations.extend(rows);

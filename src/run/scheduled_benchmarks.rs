@@ -10,6 +10,7 @@ use crate::ledger::{EvalSubject, EvaluationRow, GenerationRow, Split};
 /// Benchmark evaluation of one model in the plan of a round.
 pub struct PlannedBenchmark {
     benchmark: Arc<ScheduledBenchmark>,
+    subject: EvalSubject,
     /// Client whose own model is evaluated; `None` is the server's model.
     client: Option<u32>,
     model: NodeId,
@@ -29,6 +30,7 @@ impl PlannedBenchmark {
 pub fn add(
     benchmarks: &[Arc<ScheduledBenchmark>],
     executor: &Executor,
+    subject: EvalSubject,
     models: &[(Option<u32>, NodeId)],
     server_round: Option<u32>,
     is_last: bool,
@@ -37,14 +39,14 @@ pub fn add(
     for benchmark in benchmarks.iter().filter(|benchmark| benchmark.is_due(server_round, is_last)) {
         for &(client, model) in models {
             let result = executor.add(Node::Benchmark { model, benchmark: benchmark.clone() });
-            planned.push(PlannedBenchmark { benchmark: benchmark.clone(), client, model, result });
+            planned.push(PlannedBenchmark { benchmark: benchmark.clone(), subject, client, model, result });
         }
     }
     planned
 }
 
 /// Returns the results of a round's benchmarks as table rows, waiting for those that are not computed yet. The rows of a
-/// client's own model have version 0.
+/// client that trains alone have version 0.
 ///
 /// # Errors
 /// The first failure of any node.
@@ -56,15 +58,14 @@ pub fn rows(
 ) -> Result<(Vec<EvaluationRow>, Vec<GenerationRow>), GraphError> {
     let mut figures = Vec::new();
     let mut responses = Vec::new();
-    for &PlannedBenchmark { ref benchmark, client, model, result } in planned {
+    for &PlannedBenchmark { ref benchmark, subject, client, model, result } in planned {
         // The graph treats the result as opaque bytes, which `ScheduledBenchmark::evaluate` has written. The key of the node
         // contains the version of this format, so bytes from the store always have it.
         let Value::BenchmarkResult(bytes) = executor.take(result)? else { unreachable!("an exam gives a sheet") };
         let result: BenchmarkResult =
             postcard::from_bytes(&bytes).expect("the sheet was written by this version of its code");
         let hash = Some(executor.take(model)?.adapter_hash().to_string());
-        let (subject, version) =
-            if client.is_some() { (EvalSubject::Local, 0) } else { (EvalSubject::Global, version) };
+        let version = if subject == EvalSubject::Local { 0 } else { version };
         let rows = BenchmarkRows { round, version, subject, client, hash, benchmark: benchmark.name };
         figures.extend(result.figures.iter().map(|figure| rows.figure(figure)));
         responses.extend(result.answers.into_iter().map(|response| rows.response(response)));

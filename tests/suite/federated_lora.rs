@@ -130,7 +130,7 @@ fn rolora_trains_and_sends_b_in_odd_rounds_and_a_in_even_ones() {
 
 #[test]
 fn of_fedsa_lora_a_is_averaged_and_each_client_keeps_its_b() {
-    let played = Played::new("FedSaLora", "FedAvg(weights: Uniform)", 3, &[]);
+    let played = Played::new("FedSaLora", "FedAvg(weights: Uniform)", 3, &["--set", "evaluation.local_baseline=true"]);
     let [a, _] = played.sizes();
     assert_eq!([1, 2].map(|round| played.traffic(round)), [(4 * a, 4 * a); 2]);
     let mut kept: std::collections::BTreeMap<u64, Vec<f64>> = Default::default();
@@ -158,9 +158,11 @@ fn of_fedsa_lora_a_is_averaged_and_each_client_keeps_its_b() {
     }
     let evaluations = RunTables::read(&run).expect("tables").evaluations().expect("evaluations");
     let after = |round| evaluations.iter().filter(move |row| row.round == round);
-    assert!(after(2).chain(after(4)).all(|row| row.subject == EvalSubject::Local), "there is no model of the server");
+    assert!(after(2).chain(after(4)).all(|row| row.subject != EvalSubject::Global), "there is no model of the server");
+    let of = |subject| after(4).filter(move |row| row.subject == subject);
+    assert_eq!(of(EvalSubject::Local).count(), of(EvalSubject::Personal).count(), "clients alone are a baseline");
     assert_eq!(
-        after(4).filter_map(|row| row.client).collect::<std::collections::BTreeSet<_>>().len(),
+        of(EvalSubject::Personal).filter_map(|row| row.client).collect::<std::collections::BTreeSet<_>>().len(),
         EVERYONE as usize
     );
     assert!(played.world.path("run/adapters/round-00004/client-0/adapter_model.safetensors").is_file());
@@ -168,7 +170,8 @@ fn of_fedsa_lora_a_is_averaged_and_each_client_keeps_its_b() {
     played.world.fedreplay(&["verify", "run"]).succeeded();
     played.world.fedreplay(&["replay", "run", "--store", "none"]).succeeded();
     played.world.fedreplay(&["replay", "run", "--round", "3", "--store", "none"]).succeeded();
-    played.world.fedreplay(&["report", "run"]).succeeded();
+    let page = std::fs::read_to_string(played.world.path("run/report.html")).expect("a report");
+    assert!(page.contains("own model"));
 }
 
 #[test]
@@ -267,7 +270,6 @@ fn methods_name_what_they_do_not_go_with() {
         ("RoLora", "server.protocol=Asynchronous(concurrency: 2)", "server.protocol"),
         ("RoLora", "training.optimizer_state=Kept", "training.optimizer_state"),
         ("FedSaLora", "server.protocol=Buffered(concurrency: 3, buffer_size: 2)", "server.protocol"),
-        ("FedSaLora", "evaluation.local_baseline=true", "evaluation.local_baseline"),
         ("FedSaLora", r#"privacy={"FedLlmBenchDp":{}}"#, "privacy"),
         ("FlexLora", r#"privacy={"FedLlmBenchDp":{}}"#, "privacy"),
         ("FlexLora", "server.aggregation=Median", "server.aggregation"),

@@ -24,9 +24,6 @@ fn clash(scenario: &ScenarioSpec) -> Option<Clash> {
     if scenario.privacy.is_some() {
         return Some(("privacy", "each client's own B is evaluated, which no noise protects"));
     }
-    if scenario.evaluation.local_baseline {
-        return Some(("evaluation.local_baseline", "its rows would be those of the clients' own models"));
-    }
     apart(scenario).or_else(|| {
         asynchronous(scenario, "a client continues from its own B, and only synchronous rounds count one task of a client at a time")
     })
