@@ -6,6 +6,7 @@
 //! [`AttackRule`] computes what clients that attack send instead of their updates. [`Method`] translates the method of a scenario.
 
 mod adaptive;
+mod aggregation_error;
 mod attack;
 mod averaging;
 mod control;
@@ -19,6 +20,7 @@ mod server;
 mod tests;
 
 pub use adaptive::{AdaptiveOptimizer, SquareRule};
+pub use aggregation_error::{AggregationError, ModuleError, error_of_factors, have_mean_of_products};
 pub use attack::{AttackRule, Perturbation, alie_z};
 pub use averaging::{MeanUpdate, Update, mean_update};
 pub use control::{ControlChange, correction, next_client_control, next_server_control};

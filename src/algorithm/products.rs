@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::Update;
+use super::aggregation_error::{AggregationError, ModuleError};
 use super::decomposition::{Basis, apart, orthonormal};
 use crate::adapter::Adapter;
 
@@ -14,17 +15,22 @@ use crate::adapter::Adapter;
 ///
 /// The rows of A keep their mean norm, and none becomes zero if the mean has a lower rank than the adapter: with a row
 /// of zeros in A and a column of zeros in B, the gradients of both would vanish forever.
-pub fn products_change(server: &Adapter, updates: &[Update], weights: &[f64]) -> Vec<f64> {
+///
+/// The error is that of the nearest product as an approximation of the sum, which is the mean of products for updates as in
+/// [`super::have_mean_of_products`].
+pub fn products_change(server: &Adapter, updates: &[Update], weights: &[f64]) -> (Vec<f64>, AggregationError) {
     let terms = terms(server, updates, weights);
     let mut change = vec![0.0; server.values.len()];
+    let mut modules = Vec::with_capacity(server.layout.modules.len());
     for (module, (a, b)) in server.layout.modules.iter().zip(server.layout.ranges()) {
         let shape = Shape { rank: server.layout.rank, inputs: module.in_features, outputs: module.out_features };
-        let (new_a, new_b) = nearest(server, &terms, shape, &a, &b);
-        for (place, new) in a.chain(b).zip(new_a.iter().chain(&new_b)) {
+        let nearest = nearest(server, &terms, shape, &a, &b);
+        for (place, new) in a.chain(b).zip(nearest.a.iter().chain(&nearest.b)) {
             change[place] = new - f64::from(server.values[place]);
         }
+        modules.push(nearest.error);
     }
-    change
+    (change, AggregationError { modules })
 }
 
 /// Rank and widths of one module's matrices.
@@ -60,14 +66,16 @@ fn add_term<'a>(terms: &mut Vec<(&'a Adapter, f64)>, adapter: &'a Adapter, facto
     }
 }
 
-/// Computes A and B, row-major, of the product of the adapter's rank that is nearest to the sum.
-fn nearest(
-    server: &Adapter,
-    terms: &[(&Adapter, f64)],
-    shape: Shape,
-    a: &Range<usize>,
-    b: &Range<usize>,
-) -> (Vec<f64>, Vec<f64>) {
+/// Product of the adapter's rank that is nearest to a sum of products.
+struct Nearest {
+    /// A and B, row-major.
+    a: Vec<f64>,
+    b: Vec<f64>,
+    error: ModuleError,
+}
+
+/// Computes the product of the adapter's rank that is nearest to the sum.
+fn nearest(server: &Adapter, terms: &[(&Adapter, f64)], shape: Shape, a: &Range<usize>, b: &Range<usize>) -> Nearest {
     let Shape { rank, inputs, outputs } = shape;
     // The sum of f_i B_i A_i is L R with L = [f_1 B_1 ... f_k B_k] and R = [A_1; ...; A_k].
     let mut lefts = Vec::new();
@@ -102,7 +110,18 @@ fn nearest(
             *new = value / scale;
         }
     }
-    (new_a, new_b)
+    // By Eckart and Young, what the nearest product lacks are the singular values after the first `rank`.
+    let mut mean = 0.0;
+    let mut dropped = 0.0;
+    for (place, pair) in singular.iter().enumerate() {
+        let square: f64 = pair.image.iter().map(|value| value * value).sum();
+        mean += square;
+        if place >= rank {
+            dropped += square;
+        }
+    }
+    let error = ModuleError::of_squares(server.layout.scale(), mean, dropped);
+    Nearest { a: new_a, b: new_b, error }
 }
 
 /// Computes P_l P_r^T by columns, from the coordinates of both sides.
@@ -201,7 +220,7 @@ mod tests {
         let (one, other) = (flat(1, 0), flat(2, 1));
         let updates = [update(&one, &server), update(&other, &server)];
         let mean: Vec<f64> = products(&one).iter().zip(products(&other)).map(|(a, b)| 0.25 * a + 0.75 * b).collect();
-        let found = applied(&server, &products_change(&server, &updates, &[0.25, 0.75]));
+        let found = applied(&server, &products_change(&server, &updates, &[0.25, 0.75]).0);
         assert!(distance(&products(&found), &mean) < 1e-6, "{}", distance(&products(&found), &mean));
         let factors = super::super::mean_update(server.values.len(), &updates).change.unwrap();
         assert!(distance(&products(&applied(&server, &factors)), &mean) > 0.1, "means of factors are another thing");
@@ -223,15 +242,17 @@ mod tests {
             pairs.iter().skip(2).flat_map(|pair| &pair.image).map(|value| value * value).sum()
         };
         let best = mean.chunks(OUTPUTS * INPUTS).map(dropped).sum::<f64>().sqrt();
-        let found = applied(&server, &products_change(&server, &updates, &weights));
-        let far = distance(&products(&found), &mean);
+        let (change, error) = products_change(&server, &updates, &weights);
+        let far = distance(&products(&applied(&server, &change)), &mean);
         assert!(best > 0.01 && (far - best).abs() < 1e-6, "{far} where {best} is the least");
+        let size = mean.iter().map(|value| value * value).sum::<f64>().sqrt();
+        assert!((error.total().unwrap() - best / size).abs() < 1e-12, "{error:?} where {best} of {size} is lost");
     }
 
     #[test]
     fn stale_updates_add_their_change_and_dead_rows_come_alive() {
         let (server, base, client) = (drawn(3, 0), drawn(3, 5), drawn(3, 6));
-        let change = products_change(&server, &[update(&client, &base)], &[1.0]);
+        let (change, _) = products_change(&server, &[update(&client, &base)], &[1.0]);
         assert!(change.iter().all(|value| value.is_finite()));
         // A first round: B is zero at the server, and of one row at the client.
         let mut start = server.clone();
@@ -240,7 +261,7 @@ mod tests {
             start.values[b.clone()].fill(0.0);
             learnt.values[b].iter_mut().enumerate().filter(|(at, _)| at % 3 > 0).for_each(|(_, value)| *value = 0.0);
         }
-        let found = applied(&start, &products_change(&start, &[update(&learnt, &start)], &[1.0]));
+        let found = applied(&start, &products_change(&start, &[update(&learnt, &start)], &[1.0]).0);
         assert!(distance(&products(&found), &products(&learnt)) < 1e-6);
         for (a, _) in found.layout.ranges() {
             let norms = found.values[a].chunks(INPUTS).map(|row| row.iter().map(|value| value * value).sum::<f32>());
@@ -251,7 +272,7 @@ mod tests {
     #[test]
     fn a_rank_above_the_widths_is_filled_up() {
         let (server, client) = (drawn(9, 0), drawn(9, 1));
-        let found = applied(&server, &products_change(&server, &[update(&client, &server)], &[1.0]));
+        let found = applied(&server, &products_change(&server, &[update(&client, &server)], &[1.0]).0);
         assert!(distance(&products(&found), &products(&client)) < 1e-5);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::ledger::{LedgerError, Manifest, RunState, SCHEMA_VERSION};
+use crate::ledger::{LedgerError, Manifest, OLDEST_SCHEMA, RunState};
 use crate::run::{
     Certificate, Claims, RunError, SignatureError, SigningKey, Unsuitability, refuse_plan, verify_run, write_statement,
 };
@@ -27,7 +27,7 @@ pub fn default_statement(run_folder: &Path) -> Result<PathBuf, RunError> {
 pub fn certify(run_folder: &Path, key: &SigningKey, out: &Path) -> Result<Certificate, RunError> {
     let manifest = Manifest::read(run_folder)?;
     refuse_plan("certify", run_folder, &manifest)?;
-    if manifest.schema_version != SCHEMA_VERSION {
+    if manifest.schema_version == OLDEST_SCHEMA {
         // Its certificate, if it has one, is not compared with it.
         let made_by = manifest.fedreplay_version.clone();
         let reason = Unsuitability::OtherVersion { made_by, tables: manifest.schema_version };

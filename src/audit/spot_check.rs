@@ -286,7 +286,7 @@ impl Check<'_> {
         let adapter = peft::read_folder(&folder).ok()?.adapter;
         // A file of PEFT has no server state. If the run's server had one, the hash differs and the model is not used.
         let adapter = std::sync::Arc::new(adapter);
-        Some(Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None })
+        Some(Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None, error: None })
     }
 
     /// Computes the targets and compares them: every result that the lineage shows, and the rows of a whole round or of the

@@ -13,8 +13,8 @@ use arrow::record_batch::RecordBatch;
 
 use super::write;
 use crate::ledger::{
-    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, RunTables, Table,
-    TableParts, TaskRow,
+    AggregationRow, EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow,
+    RunTables, Table, TableParts, TaskRow,
 };
 use crate::run::RunError;
 use crate::store::atomic;
@@ -36,6 +36,7 @@ pub fn csv(run_folder: &Path, out: &Path, for_spreadsheets: bool) -> Result<u64,
     written.table(EvaluationRow::NAME, &evaluations, [].into_iter())?;
     written.parts(GenerationRow::NAME, tables.parts::<GenerationRow>()?)?;
     written.parts(LineageRow::NAME, tables.parts::<LineageRow>()?)?;
+    written.parts(AggregationRow::NAME, tables.parts::<AggregationRow>()?)?;
     write(&out.join("columns.csv"), written.columns.as_bytes())?;
     Ok(written.rows)
 }

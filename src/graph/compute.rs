@@ -180,7 +180,7 @@ impl<'a> Compute<'a> {
 
 /// Returns a model that no aggregation has made: one before the first round, or a client's own.
 fn first_model(adapter: Arc<Adapter>) -> Value {
-    Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None }
+    Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None, error: None }
 }
 
 /// Builds the job of a training. `inputs` are the model that it starts from, then the client's control variate and
@@ -309,11 +309,21 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
     if let Some(change) = &mut change {
         sent.keep_only(&model.layout, change);
     }
-    // This rule averages the products B A and not the two factors: the change leads to the nearest adapter of this rank.
-    let change = match rule {
-        ServerRule::Products => change.map(|_| algorithm::products_change(model, &updates, &weights)),
-        _ => change,
-    };
+    // Neither a private release, which clips updates and adds noise, nor a robust rule is a mean.
+    let is_mean = release.is_none() && robust.is_none();
+    let has_error = is_mean && algorithm::have_mean_of_products(model, &updates, &weights);
+    let mut error = None;
+    // The rule Products averages the products B A and not the two factors: the change leads to the nearest adapter of this
+    // rank.
+    if let (ServerRule::Products, Some(change)) = (rule, &mut change) {
+        let (nearest, lost) = algorithm::products_change(model, &updates, &weights);
+        *change = nearest;
+        error = has_error.then_some(lost);
+    } else if has_error {
+        error = Some(algorithm::error_of_factors(&model.layout, &updates, &weights));
+    }
+    // Without products there is nothing to compare, as where clients keep all B.
+    let error = error.filter(|error| error.total().is_some());
     let before = if *begins_anew { state.without_moments() } else { state.clone() };
     let (adapter, mut state) = rule.apply(model, &before, change.as_deref());
     state.center = robust.and_then(|robust| robust.next_center(model, before.center.as_ref(), change.as_deref()));
@@ -327,5 +337,5 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
         }
         state = algorithm::next_server_control(state, model, &changes, controls.clients);
     }
-    Value::Model { adapter: Arc::new(adapter), weights, state, clip_norm }
+    Value::Model { adapter: Arc::new(adapter), weights, state, clip_norm, error }
 }

@@ -151,7 +151,7 @@ impl Node {
                     begins_anew: *begins_anew,
                     controls: controls.as_ref().map(variates),
                 };
-                ("aggregate v5", false, text(&aggregate))
+                ("aggregate v6", false, text(&aggregate))
             }
             Self::Evaluate { groups, objective, .. } => {
                 let hashes: Vec<_> = groups.iter().map(|rows: &std::sync::Arc<Rows>| &rows.hashes).collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Adapter;
-use crate::algorithm::ServerState;
+use crate::algorithm::{AggregationError, ModuleError, ServerState};
 use crate::store::{Digest, key_of};
 use crate::training::Moments;
 
@@ -13,8 +13,15 @@ use crate::training::Moments;
 #[derive(Clone, Debug)]
 pub enum Value {
     /// Server model, initial or aggregated, with the state of its server optimizer. `weights` are those of the
-    /// contributions after normalization. `clip_norm` is the clipping norm of the next private release, if it adapts.
-    Model { adapter: Arc<Adapter>, weights: Vec<f64>, state: ServerState, clip_norm: Option<f64> },
+    /// contributions after normalization. `clip_norm` is the clipping norm of the next private release, if it adapts. `error`
+    /// is the aggregation's error, if it has one.
+    Model {
+        adapter: Arc<Adapter>,
+        weights: Vec<f64>,
+        state: ServerState,
+        clip_norm: Option<f64>,
+        error: Option<AggregationError>,
+    },
     /// Control variate of a client.
     Control(Arc<Adapter>),
     /// Moments of a client's optimizer.
@@ -120,6 +127,8 @@ enum Stored {
     /// A model, and the center of its server's clipping.
     Centered(Box<Stored>, Vec<u8>),
     Kept(Vec<u8>),
+    /// A model, and the norm and the error of each module's aggregation.
+    Aggregated(Box<Stored>, Vec<(f64, Option<f64>)>),
 }
 
 /// First moment, second moment and number of steps.
@@ -182,7 +191,8 @@ fn of_trained(trained: &Trained) -> Digest {
 
 impl Value {
     /// Returns the hash of everything that a reader of the value may use, independent of the form in which it is stored. The
-    /// hash of a model leaves out the weights of its contributions, as nothing is computed from them.
+    /// hash of a model leaves out the weights of its contributions and the aggregation's error, as nothing is computed from
+    /// them.
     pub fn hash(&self) -> Digest {
         match self {
             Self::Model { adapter, state, clip_norm, .. } => {
@@ -251,6 +261,14 @@ impl Value {
         }
     }
 
+    /// Returns the error of the aggregation that made a model, if it has one.
+    pub fn aggregation_error(&self) -> Option<&AggregationError> {
+        match self {
+            Self::Model { error, .. } => error.as_ref(),
+            _ => None,
+        }
+    }
+
     /// [1] -- Returns the clipping norm for the release after this model, if it adapts.
     pub fn clip_norm(&self) -> Option<f64> {
         match self {
@@ -267,15 +285,21 @@ impl Value {
     /// Returns the value as bytes for the store.
     pub fn to_bytes(&self) -> Vec<u8> {
         let stored = match self {
-            Self::Model { adapter, weights, state, clip_norm } => {
-                let model = Stored::Model {
+            Self::Model { adapter, weights, state, clip_norm, error } => {
+                let mut model = Stored::Model {
                     adapter: adapter.to_bytes(),
                     weights: weights.clone(),
                     state: state.parts().map(|part| part.map(|adapter| adapter.to_bytes())),
                     clip_norm: *clip_norm,
                 };
-                match &state.center {
-                    Some(center) => Stored::Centered(Box::new(model), center.to_bytes()),
+                if let Some(center) = &state.center {
+                    model = Stored::Centered(Box::new(model), center.to_bytes());
+                }
+                match error {
+                    Some(error) => {
+                        let modules = error.modules.iter().map(|module| (module.norm, module.error)).collect();
+                        Stored::Aggregated(Box::new(model), modules)
+                    }
                     None => model,
                 }
             }
@@ -310,16 +334,26 @@ impl Value {
 
     /// Reads what [`Self::to_bytes`] wrote; `None` if the bytes are something else, such as a damaged file.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Some(match postcard::from_bytes(bytes).ok()? {
+        Self::read(postcard::from_bytes(bytes).ok()?)
+    }
+
+    /// Reads a value from its form on disk.
+    fn read(stored: Stored) -> Option<Self> {
+        Some(match stored {
+            Stored::Aggregated(model, modules) => {
+                let Self::Model { adapter, weights, state, clip_norm, .. } = Self::read(*model)? else { return None };
+                let modules = modules.into_iter().map(|(norm, error)| ModuleError { norm, error }).collect();
+                Self::Model { adapter, weights, state, clip_norm, error: Some(AggregationError { modules }) }
+            }
             Stored::Centered(model, center) => {
                 let Stored::Model { adapter, weights, state, clip_norm } = *model else { return None };
                 let mut state = read_state(state)?;
                 state.center = Some(read_adapter(&center)?);
-                Self::Model { adapter: read_adapter(&adapter)?, weights, state, clip_norm }
+                Self::Model { adapter: read_adapter(&adapter)?, weights, state, clip_norm, error: None }
             }
             Stored::Model { adapter, weights, state, clip_norm } => {
                 let state = read_state(state)?;
-                Self::Model { adapter: read_adapter(&adapter)?, weights, state, clip_norm }
+                Self::Model { adapter: read_adapter(&adapter)?, weights, state, clip_norm, error: None }
             }
             Stored::Control(bytes) => Self::Control(read_adapter(&bytes)?),
             Stored::Kept(bytes) => Self::Kept(read_adapter(&bytes)?),
@@ -349,5 +383,37 @@ impl Value {
                 Self::Cohort(updates)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::{Layout, Module};
+
+    #[test]
+    fn a_model_comes_back_from_its_bytes_with_its_error_and_without() {
+        let module = Module { path: "m".into(), in_features: 1, out_features: 1 };
+        let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module] };
+        let stored = Arc::new(Adapter { layout: Arc::new(layout), values: vec![1.0, 2.0] });
+        let modules = vec![ModuleError { norm: 2.0, error: Some(0.25) }, ModuleError { norm: 0.0, error: None }];
+        for (expected, variant) in [(None, 0), (Some(AggregationError { modules }), 11)] {
+            let state = ServerState { momentum: Some(stored.clone()), ..ServerState::default() };
+            let value = Value::Model {
+                adapter: stored.clone(),
+                weights: vec![0.5, 0.5],
+                state: state.clone(),
+                clip_norm: Some(3.0),
+                error: expected.clone(),
+            };
+            let bytes = value.to_bytes();
+            assert_eq!(bytes[0], variant, "variants keep their places");
+            let Some(Value::Model { adapter, weights, state: read, clip_norm, error }) = Value::from_bytes(&bytes)
+            else {
+                panic!("no model")
+            };
+            assert_eq!((adapter, weights, read, clip_norm), (stored.clone(), vec![0.5, 0.5], state, Some(3.0)));
+            assert_eq!(error, expected);
+        }
     }
 }

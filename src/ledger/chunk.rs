@@ -13,7 +13,10 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::digest::{DIGEST_COLUMNS, chunk_hash};
-use super::{EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table, TaskRow};
+use super::{
+    AggregationRow, EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table,
+    TaskRow,
+};
 use crate::store::{Digest, atomic};
 
 /// Rows that one round adds to the tables.
@@ -24,6 +27,7 @@ pub struct Chunk {
     pub evaluations: Vec<EvaluationRow>,
     pub generations: Vec<GenerationRow>,
     pub lineage: Vec<LineageRow>,
+    pub aggregation: Vec<AggregationRow>,
     /// Row of the round itself; the writer fills in the row counts and digests.
     pub round: RoundRow,
 }
@@ -36,12 +40,20 @@ impl Chunk {
         self.round.evaluation_rows = self.evaluations.len() as u64;
         self.round.generation_rows = self.generations.len() as u64;
         self.round.lineage_rows = self.lineage.len() as u64;
+        self.round.aggregation_rows = self.aggregation.len() as u64;
     }
 }
 
 /// Tables of rounds, in the order in which they enter the digest.
-pub(super) const TABLES: [&str; 6] =
-    [EventRow::NAME, TaskRow::NAME, EvaluationRow::NAME, GenerationRow::NAME, LineageRow::NAME, RoundRow::NAME];
+pub(super) const TABLES: [&str; 7] = [
+    EventRow::NAME,
+    TaskRow::NAME,
+    EvaluationRow::NAME,
+    GenerationRow::NAME,
+    LineageRow::NAME,
+    AggregationRow::NAME,
+    RoundRow::NAME,
+];
 
 /// Returns the column of table `rounds` that counts the rows that a round added to a table; `None` of tables that are not filled
 /// by rounds, and of `rounds` itself.
@@ -52,6 +64,7 @@ pub(super) fn count_column(table: &str) -> Option<&'static str> {
         EvaluationRow::NAME => Some("evaluation_rows"),
         GenerationRow::NAME => Some("generation_rows"),
         LineageRow::NAME => Some("lineage_rows"),
+        AggregationRow::NAME => Some("aggregation_rows"),
         _ => None,
     }
 }
@@ -70,6 +83,8 @@ pub(super) struct ChunkBatches {
     pub generations: Option<RecordBatch>,
     /// `None` in runs of schema 3.
     pub lineage: Option<RecordBatch>,
+    /// `None` in runs of schemas 3 and 4.
+    pub aggregation: Option<RecordBatch>,
     pub round: RecordBatch,
 }
 
@@ -81,6 +96,7 @@ impl ChunkBatches {
             evaluations: EvaluationRow::batch(&chunk.evaluations),
             generations: Some(GenerationRow::batch(&chunk.generations)),
             lineage: Some(LineageRow::batch(&chunk.lineage)),
+            aggregation: Some(AggregationRow::batch(&chunk.aggregation)),
             round: RoundRow::batch(std::slice::from_ref(&chunk.round)),
         }
     }
@@ -93,6 +109,7 @@ impl ChunkBatches {
             Some(&self.evaluations),
             self.generations.as_ref(),
             self.lineage.as_ref(),
+            self.aggregation.as_ref(),
             Some(&self.round),
         ];
         TABLES.into_iter().zip(batches).filter_map(|(name, batch)| Some((name, batch?)))

@@ -4,6 +4,7 @@
 //! cache hits are in no table. While a run is in progress, the files `ledger/TABLE/FIRST-LAST.parquet` have up to a hundred
 //! rounds each; at the end they are joined into one file per table.
 
+mod aggregation;
 mod batches;
 mod chunk;
 mod compare;
@@ -36,8 +37,8 @@ pub use reference::reference;
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 pub use tables::{
-    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LOSSES, LineageRow, PopulationRow, RoundRow, TaskRow,
-    TimingRow,
+    AggregationRow, ClientDataRow, EvaluationRow, EventRow, GenerationRow, LOSSES, LineageRow, PopulationRow, RoundRow,
+    TaskRow, TimingRow,
 };
 pub use values::{ColumnValue, EvalSubject, RoundEnd, Split};
 pub use verify::{UNFINISHED, verify, verify_rows};

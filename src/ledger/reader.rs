@@ -10,9 +10,10 @@ use arrow::record_batch::RecordBatch;
 use super::batches::{Part, TableBatches, parts, row_count};
 use super::chunk::ChunkBatches;
 use super::digest::ChunkHasher;
+use super::schema::SCHEMA_WITH_AGGREGATION;
 use super::{
-    EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, PopulationRow, RoundRow, Table,
-    TaskRow,
+    AggregationRow, EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, PopulationRow,
+    RoundRow, Table, TaskRow,
 };
 use crate::store::Digest;
 
@@ -87,6 +88,7 @@ pub struct RoundChunks {
     evaluations: RecordBatch,
     generations: Option<RecordBatch>,
     lineage: Option<RecordBatch>,
+    aggregation: Option<RecordBatch>,
     rounds: RecordBatch,
 }
 
@@ -102,9 +104,14 @@ impl RoundChunks {
             generations = Some(read_table(run_folder, GenerationRow::NAME)?);
             lineage = Some(read_table(run_folder, LineageRow::NAME)?);
         }
+        let mut aggregation = None;
+        if schema_version >= SCHEMA_WITH_AGGREGATION {
+            aggregation = Some(read_table(run_folder, AggregationRow::NAME)?);
+        }
         Ok(Self {
             generations,
             lineage,
+            aggregation,
             events: read_table(run_folder, EventRow::NAME)?,
             tasks: read_table(run_folder, TaskRow::NAME)?,
             evaluations: read_table(run_folder, EvaluationRow::NAME)?,
@@ -136,6 +143,7 @@ impl RoundChunks {
             evaluations: finished(self.evaluations, &rounds, "evaluation_rows")?,
             generations: self.generations.map(|rows| finished(rows, &rounds, "generation_rows")).transpose()?,
             lineage: self.lineage.map(|rows| finished(rows, &rounds, "lineage_rows")).transpose()?,
+            aggregation: self.aggregation.map(|rows| finished(rows, &rounds, "aggregation_rows")).transpose()?,
             rounds,
         })
     }
@@ -151,6 +159,8 @@ impl RoundChunks {
         let mut generations =
             self.generations.as_ref().map(|rows| Cursor { table: GenerationRow::NAME, rows, next: 0 });
         let mut lineage = self.lineage.as_ref().map(|rows| Cursor { table: LineageRow::NAME, rows, next: 0 });
+        let mut aggregation =
+            self.aggregation.as_ref().map(|rows| Cursor { table: AggregationRow::NAME, rows, next: 0 });
         let mut chunks = Vec::with_capacity(self.rounds.num_rows());
         for row in 0..self.rounds.num_rows() {
             chunks.push(ChunkBatches {
@@ -159,11 +169,13 @@ impl RoundChunks {
                 evaluations: evaluations.take(count(&self.rounds, "evaluation_rows", row)?)?,
                 generations: take_optional(&mut generations, &self.rounds, "generation_rows", row)?,
                 lineage: take_optional(&mut lineage, &self.rounds, "lineage_rows", row)?,
+                aggregation: take_optional(&mut aggregation, &self.rounds, "aggregation_rows", row)?,
                 round: self.rounds.slice(row, 1),
             });
         }
-        let cursors = [Some(&events), Some(&tasks), Some(&evaluations), generations.as_ref(), lineage.as_ref()];
-        for cursor in cursors.into_iter().flatten() {
+        let optional = [generations.as_ref(), lineage.as_ref(), aggregation.as_ref()];
+        let cursors = [Some(&events), Some(&tasks), Some(&evaluations)].into_iter().chain(optional);
+        for cursor in cursors.flatten() {
             cursor.exhausted()?;
         }
         Ok(chunks)

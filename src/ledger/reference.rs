@@ -5,8 +5,8 @@ use std::fmt::Write;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::{
-    ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow, SCHEMA_VERSION, Table,
-    TaskRow, TimingRow,
+    AggregationRow, ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow,
+    SCHEMA_VERSION, Table, TaskRow, TimingRow,
 };
 
 const HEAD: &str = "\
@@ -21,7 +21,7 @@ in several files until its run is done, so read `ledger/TABLE/*.parquet`.
 /// Returns the reference of all tables in Markdown.
 pub fn reference() -> String {
     let mut page = format!("{HEAD}\nSchema version {SCHEMA_VERSION}.\n");
-    let hashed: [(&str, &str, SchemaRef); 7] = [
+    let hashed: [(&str, &str, SchemaRef); 8] = [
         (PopulationRow::NAME, PopulationRow::MEANING, PopulationRow::schema()),
         (EventRow::NAME, EventRow::MEANING, EventRow::schema()),
         (TaskRow::NAME, TaskRow::MEANING, TaskRow::schema()),
@@ -29,6 +29,7 @@ pub fn reference() -> String {
         (EvaluationRow::NAME, EvaluationRow::MEANING, EvaluationRow::schema()),
         (GenerationRow::NAME, GenerationRow::MEANING, GenerationRow::schema()),
         (LineageRow::NAME, LineageRow::MEANING, LineageRow::schema()),
+        (AggregationRow::NAME, AggregationRow::MEANING, AggregationRow::schema()),
     ];
     for (name, meaning, schema) in &hashed {
         section(&mut page, &format!("ledger/{name}"), meaning, schema);

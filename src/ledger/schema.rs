@@ -7,11 +7,17 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, St
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
-/// Version of all table schemas together. A change of any column increases it, once per version of the program: times became
-/// signed in this one before it was released.
-pub const SCHEMA_VERSION: u32 = 4;
+/// Version of all table schemas together. A change of any column increases it, once per version of the program.
+///
+/// Version 4 is that of fedreplay 0.1.0, and of the development after it, in which times became signed. Version 5 has the error
+/// of aggregations.
+pub const SCHEMA_VERSION: u32 = 5;
 
-/// Oldest version whose runs can be read, verified and compared.
+/// First version with table `aggregation`.
+pub(super) const SCHEMA_WITH_AGGREGATION: u32 = 5;
+
+/// Oldest version whose runs can be read, verified and compared. All later ones have tables of answers and lineage, a
+/// certificate, and a hash of the scenario that can be computed again.
 pub const OLDEST_SCHEMA: u32 = 3;
 
 /// Row type of a table.

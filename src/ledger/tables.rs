@@ -100,6 +100,7 @@ table! {
         bytes_up: u64, "B", "bytes to the server, of the tasks that ended";
         train_loss: Option<f64>, "nats/token or nats/pair", "weighted mean of the counted tasks' training losses; per pair under preference training";
         update_norm: Option<f64>, "1", "L2 norm of the aggregated update";
+        aggregation_error: Option<f64>, "1", "distance of the aggregated product B A from the mean of the products that were aggregated, relative to that mean, over all modules; null with stale or discounted updates, with privacy, under a robust rule, and where no products are aggregated";
         epsilon_spent: Option<f64>, "1", "privacy spent up to this round; null without differential privacy";
         model_key: Option<String>, "BLAKE3", "hash of everything that the model depends on; null in a plan";
         model_hash: Option<String>, "BLAKE3", "hash of the model's content; null in a plan";
@@ -108,6 +109,7 @@ table! {
         evaluation_rows: u64, "rows", "rows that the round added to `evaluations`";
         generation_rows: u64, "rows", "rows that the round added to `generations`";
         lineage_rows: u64, "rows", "rows that the round added to `lineage`";
+        aggregation_rows: u64, "rows", "rows that the round added to `aggregation`";
         rows_digest: String, "BLAKE3", "hash of all rows of this round, without `rows_digest` and `digest`";
         digest: String, "BLAKE3", "chained digest of the run up to this round";
     }
@@ -168,6 +170,17 @@ table! {
         parameters: String, "JSON", "everything else that can change the result; what is large stands as its hash";
         key: String, "BLAKE3", "hash of code, engine, parameters and the keys of the inputs";
         result: Option<String>, "BLAKE3", "hash of the result; null of orders of which no other table shows the result";
+    }
+}
+
+table! {
+    /// One row per adapted module of each round whose aggregation has an error: how far the module's aggregated product B A is
+    /// from the mean of those that were aggregated.
+    AggregationRow, "aggregation" {
+        round: u32, "index", "place of the round among those of all aggregators, from 1";
+        module: String, "text", "path of the module in the base model";
+        norm: f64, "1", "Frobenius norm of the mean of the products, with LoRA's scale";
+        error: Option<f64>, "1", "Frobenius norm of the difference of the aggregated product from this mean, relative to `norm`; null if the mean is zero";
     }
 }
 

@@ -153,7 +153,10 @@ impl TableView {
     }
 
     /// Returns a column of numbers that older versions do not have; `None` in every row there.
-    fn newer_numbers(&self, column: &str) -> Result<Vec<Option<f64>>, LedgerError> {
+    ///
+    /// # Errors
+    /// If the column is text.
+    pub fn newer_numbers(&self, column: &str) -> Result<Vec<Option<f64>>, LedgerError> {
         if self.has(column) { self.numbers(column) } else { Ok(vec![None; self.len()]) }
     }
 

@@ -1,19 +1,20 @@
-//! Aggregation of updates and the privacy it spent: weights, norms, epsilon.
+//! Aggregation of updates and the privacy it spent: weights, norms, errors, epsilon.
 
 use arrow::array::{Array, Float64Array};
 
 use super::figure::{Column, Draw, Figure, Section};
 use super::grouping::Groups;
 use super::learning::{AXES, axes};
-use crate::results::RunRecord;
+use super::reported_run::ReportedRun;
 use crate::results::statistics::{quantile, sorted};
+use crate::results::{ModuleErrors, RunRecord};
 
 /// Greatest number of updates that are drawn one by one.
 const MOST_UPDATES: usize = 5000;
 
 /// Returns the figures of aggregation; a plan has none.
-pub fn section(run: &RunRecord) -> Section {
-    let figures = [norms(run), weights(run)];
+pub fn section(run: &ReportedRun) -> Section {
+    let figures = [norms(&run.record), weights(&run.record), errors(&run.record, &run.module_errors)];
     Section { title: "How updates were combined", figures: figures.into_iter().flatten().collect() }
 }
 
@@ -111,6 +112,48 @@ fn weights(run: &RunRecord) -> Option<Figure> {
             ),
         ],
         notes: note.into_iter().collect(),
+    })
+}
+
+/// Returns the chart of the aggregations' errors over the run. `None` if no round has one.
+fn errors(run: &RunRecord, modules: &[Option<ModuleErrors>]) -> Option<Figure> {
+    let total = &run.rounds.aggregation_error;
+    let last = modules.iter().rposition(Option::is_some)?;
+    let groups = Groups::of(total.len());
+    let mut columns = Vec::from(axes(run, groups.last().map(|row| row as u32 + 1)));
+    columns.extend([
+        Column::numbers("total_error", "all modules", "1", groups.last().map(|row| total[row])),
+        Column::numbers(
+            "largest_error",
+            "largest of the modules",
+            "1",
+            groups.last().map(|row| modules[row].as_ref().map(|errors| errors.largest)),
+        ),
+        Column::numbers(
+            "median_error",
+            "median of the modules",
+            "1",
+            groups.last().map(|row| modules[row].as_ref().map(|errors| errors.median)),
+        ),
+    ]);
+    let mut notes = Vec::from_iter(groups.note("errors are those of the last of each"));
+    if let Some(errors) = &modules[last] {
+        notes.push(format!("In round {}, the largest error is that of {}.", last + 1, errors.module));
+    }
+    Some(Figure {
+        id: "aggregation_errors",
+        title: "Error of aggregation".into(),
+        caption: "How far the aggregated product B A is from the mean of the clients' products, relative to that mean \
+                  (`rounds.aggregation_error`, `aggregation.error`): 0 is an exact aggregation."
+            .into(),
+        draw: Draw::Lines {
+            x: AXES.to_vec(),
+            y: vec!["total_error", "largest_error", "median_error"],
+            split: None,
+            band: None,
+        },
+        columns,
+        notes,
     })
 }
 

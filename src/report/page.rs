@@ -59,7 +59,7 @@ impl RunPart {
             participation::section(record),
             costs::section(record),
             aggregation::privacy(record),
-            aggregation::section(record),
+            aggregation::section(run),
             evaluations::section(run),
         ];
         sections.retain(|section| !section.figures.is_empty());

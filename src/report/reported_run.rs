@@ -5,7 +5,7 @@ use std::path::Path;
 use arrow::array::{Float64Array, StringArray, UInt32Array};
 
 use crate::ledger::{LedgerError, RunTables};
-use crate::results::RunRecord;
+use crate::results::{ModuleErrors, RunRecord, module_errors};
 use crate::scenario::{Scenario, ScenarioError, ScenarioSpec};
 
 /// Error of reading a run for a report.
@@ -52,6 +52,8 @@ pub struct ReportedRun {
     pub record: RunRecord,
     pub scenario: ScenarioSpec,
     pub generations: Generations,
+    /// Errors of each round's aggregation over the modules.
+    pub module_errors: Vec<Option<ModuleErrors>>,
 }
 
 impl ReportedRun {
@@ -63,7 +65,11 @@ impl ReportedRun {
         let record = RunRecord::read(folder)?;
         let scenario = Scenario::of_run(folder, &record.manifest.scenario_folder, &[])?;
         record.manifest.check_scenario(folder, scenario.identity().0)?;
-        let generations = Generations::read(&RunTables::read(folder)?)?;
-        Ok(Self { record, scenario: scenario.scenario, generations })
+        let tables = RunTables::read(folder)?;
+        let generations = Generations::read(&tables)?;
+        let mut module_errors = module_errors(&tables)?;
+        // A run that goes on may have had fewer rounds when the record was read.
+        module_errors.truncate(record.rounds.aggregation_error.len());
+        Ok(Self { record, scenario: scenario.scenario, generations, module_errors })
     }
 }

@@ -10,19 +10,24 @@ use super::losses::loss_unit;
 use super::population::RunClients;
 use crate::ledger::{EvaluationRow, LOSSES, LedgerError, Manifest, RoundEnd, RunTables, TableView};
 
-/// Declares the columns to read from a table; others are ignored.
+/// Declares the columns to read from a table; others are ignored. Those of `newer` are of numbers, and all null in older versions.
 macro_rules! columns {
     ($(#[$meta:meta])* $name:ident {
         $($column:ident: $array:ty,)+
-    } $(names { $($named:ident: $value:ty,)+ })?) => {
+    } $(names { $($named:ident: $value:ty,)+ })? $(newer { $($newer:ident,)+ })?) => {
         $(#[$meta])*
-        pub struct $name { $(pub $column: $array,)+ $($(pub $named: Vec<$value>,)+)? }
+        pub struct $name {
+            $(pub $column: $array,)+
+            $($(pub $named: Vec<$value>,)+)?
+            $($(pub $newer: Vec<Option<f64>>,)+)?
+        }
 
         impl $name {
             fn of(table: &TableView) -> Result<Self, LedgerError> {
                 Ok(Self {
                     $($column: table.array(stringify!($column))?,)+
                     $($($named: table.values(stringify!($named))?,)+)?
+                    $($($newer: table.newer_numbers(stringify!($newer))?,)+)?
                 })
             }
         }
@@ -78,6 +83,8 @@ columns! {
         digest: StringArray,
     } names {
         status: RoundEnd,
+    } newer {
+        aggregation_error,
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::costs::RoundCosts;
 use super::losses::{Learning, loss_unit, split_losses};
 use super::record::{RunRecord, span_ns};
-use super::statistics::mean;
+use super::statistics::{mean, quantile, sorted};
 use crate::ledger::{EvalSubject, EvaluationRow, LedgerError, RunTables, Split};
 
 /// Point of a curve.
@@ -38,6 +38,7 @@ pub(super) fn series(run: &RunRecord) -> Vec<Series> {
     all.extend(scores(&run.benchmarks, &clock));
     all.push(clock.series("loss/train", run.loss_unit(), rounds.train_loss.iter()));
     all.push(clock.series("update/norm", "1", rounds.update_norm.iter()));
+    all.push(clock.series("update/aggregation_error", "1", rounds.aggregation_error.iter().copied()));
     all.push(clock.series("privacy/epsilon", "1", rounds.epsilon_spent.iter()));
     for (name, tasks) in [
         ("tasks/counted", &rounds.counted),
@@ -143,4 +144,36 @@ fn mean_staleness(run: &RunRecord, round: usize) -> Option<f64> {
     let of_round = run.tasks.staleness.slice(range.start, range.len());
     let values: Vec<f64> = of_round.iter().flatten().map(f64::from).collect();
     mean(&values)
+}
+
+/// Errors of one round over the modules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModuleErrors {
+    pub median: f64,
+    pub largest: f64,
+    /// Path of the module with the largest error, the first of several.
+    pub module: String,
+}
+
+/// Returns the errors of each round; `None` of rounds without them.
+///
+/// # Errors
+/// If the tables cannot be read.
+pub fn module_errors(tables: &RunTables) -> Result<Vec<Option<ModuleErrors>>, LedgerError> {
+    let mut rounds = vec![None; tables.rounds().len()];
+    tables.visit_aggregation(|round, rows| {
+        let mut largest: Option<(f64, &str)> = None;
+        for row in rows {
+            if let Some(error) = row.error
+                && largest.is_none_or(|(before, _)| error > before)
+            {
+                largest = Some((error, &row.module));
+            }
+        }
+        let errors = sorted(rows.iter().filter_map(|row| row.error));
+        if let (Some((largest, module)), Some(median)) = (largest, quantile(&errors, 0.5)) {
+            rounds[round] = Some(ModuleErrors { median, largest, module: module.to_owned() });
+        }
+    })?;
+    Ok(rounds)
 }

@@ -9,10 +9,12 @@ use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, TaskId, TaskRecord};
 use super::planned_round::{Evaluations, OwnModel, PlannedRound};
 use super::scheduled_benchmarks;
 use crate::adapter::Adapter;
+use crate::algorithm::AggregationError;
 use crate::graph::{Executor, GraphError, Recorded, RowsLoss, Trained, Value};
 use crate::inputs::Inputs;
 use crate::ledger::{
-    Chunk, EvalSubject, EvaluationRow, EventRow, LOSSES, LineageRow, PopulationRow, RoundEnd, RoundRow, Split, TaskRow,
+    AggregationRow, Chunk, EvalSubject, EvaluationRow, EventRow, LOSSES, LineageRow, PopulationRow, RoundEnd, RoundRow,
+    Split, TaskRow,
 };
 use crate::schedule::client_facts::{ClientFacts, Clients, name_of};
 use crate::schedule::{DeviceClass, LinkClass, Place, ScheduledRound};
@@ -67,8 +69,9 @@ pub fn round(
     // Takes match the demands of `PlannedRound::demand`, so every value is released once its rows are made.
     let updates = planned.updates.iter().map(|&update| executor.take(update)).collect::<Result<Vec<_>, _>>()?;
     let model = executor.take(planned.model)?;
-    // A round that failed has no new model. Its version is an older model, whose weights belong to another round.
+    // A round that failed has no new model. Its version is an older model, whose weights and error belong to another round.
     let weights = if planned.is_new { model.weights().to_vec() } else { vec![] };
+    let error = model.aggregation_error().filter(|_| planned.is_new);
     let mut results = BTreeMap::new();
     let counted_tasks = scheduled.round.counted_tasks.iter().zip(&planned.updates);
     for (((counted, &update), value), &weight) in counted_tasks.zip(&updates).zip(&weights) {
@@ -83,6 +86,7 @@ pub fn round(
     let round = RoundRow {
         train_loss: train_loss(&results, planned.counts_alike),
         update_norm: Some(model.adapter().difference(&base).norm()),
+        aggregation_error: error.and_then(AggregationError::total),
         epsilon_spent: planned.epsilon_spent,
         model_key: Some(executor.key(planned.model).to_string()),
         model_hash: Some(model.adapter_hash().to_string()),
@@ -92,8 +96,18 @@ pub fn round(
     let (figures, generations) =
         scheduled_benchmarks::rows(&planned.benchmarks, executor, scheduled.number, planned.version)?;
     rows.extend(figures);
-    let chunk = Chunk { events, tasks, evaluations: rows, generations, lineage: vec![], round };
+    let aggregation = error.map(|error| aggregation(scheduled.number, model.adapter(), error)).unwrap_or_default();
+    let chunk = Chunk { events, tasks, evaluations: rows, generations, lineage: vec![], aggregation, round };
     Ok(RoundRows { chunk, model: model.adapter().clone() })
+}
+
+/// Returns the rows of table `aggregation` of a round, one per module.
+fn aggregation(round: u32, model: &Adapter, error: &AggregationError) -> Vec<AggregationRow> {
+    let mut rows = Vec::with_capacity(error.modules.len());
+    for (module, found) in model.layout.modules.iter().zip(&error.modules) {
+        rows.push(AggregationRow { round, module: module.path.clone(), norm: found.norm, error: found.error });
+    }
+    rows
 }
 
 /// Returns the nodes with these numbers as rows of table `lineage`.

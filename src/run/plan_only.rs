@@ -279,16 +279,16 @@ impl Tables {
 /// Returns the start of a plan's digest chain.
 fn genesis(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Digest {
     let hashes = inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
-    genesis_of(scenario.identity().0, &hashes, detail)
+    genesis_of(SCHEMA_VERSION, scenario.identity().0, &hashes, detail)
 }
 
-fn genesis_of(scenario: Digest, inputs: &BTreeMap<String, Digest>, detail: PlanDetail) -> Digest {
-    key_of("fedreplay plan genesis v1", &(SCHEMA_VERSION, scenario, inputs, detail)).0
+fn genesis_of(schema: u32, scenario: Digest, inputs: &BTreeMap<String, Digest>, detail: PlanDetail) -> Digest {
+    key_of("fedreplay plan genesis v1", &(schema, scenario, inputs, detail)).0
 }
 
-/// Returns the starts that the digest chain of a plan may have, one for each detail of its tables.
-pub(super) fn geneses(scenario: Digest, inputs: &BTreeMap<String, Digest>) -> [Digest; 3] {
-    DETAILS.map(|detail| genesis_of(scenario, inputs, detail))
+/// Returns the starts that the digest chain of a plan with this version of its tables may have, one for each detail of them.
+pub(super) fn geneses(schema: u32, scenario: Digest, inputs: &BTreeMap<String, Digest>) -> [Digest; 3] {
+    DETAILS.map(|detail| genesis_of(schema, scenario, inputs, detail))
 }
 
 fn manifest(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {

@@ -16,19 +16,22 @@ use super::plan_only::PLAN_GRADE;
 use super::recorded_models::{RecordedModels, saved_notes};
 use super::{RunError, certificate, plan_only};
 use crate::adapter::{Factors, peft};
+use crate::algorithm::{AggregationError, ModuleError};
 use crate::inputs::TrainingBatches;
-use crate::ledger::{Difference, LedgerError, Manifest, RunKind, RunState, SCHEMA_VERSION, client_count, is_table};
+use crate::ledger::{
+    Difference, LedgerError, Manifest, OLDEST_SCHEMA, RunKind, RunState, RunTables, client_count, is_table,
+};
 use crate::scenario::Scenario;
 use crate::store::binary_hash;
 use crate::training::{Grade, NumericsClass, SelfTest};
 
-/// Checks the statements of the run in `run_folder`. Returns all that do not follow. Runs with tables of an older version
+/// Checks the statements of the run in `run_folder`. Returns all that do not follow. Runs with tables of the oldest version
 /// are not checked, since their scenarios had other fields.
 ///
 /// # Errors
 /// If the disk cannot be read.
 pub(super) fn check_statements(run_folder: &Path, manifest: &Manifest) -> Result<Vec<Difference>, RunError> {
-    if manifest.schema_version != SCHEMA_VERSION {
+    if manifest.schema_version == OLDEST_SCHEMA {
         return Ok(vec![]);
     }
     // Another build may have written the same content in another form.
@@ -42,6 +45,8 @@ pub(super) fn check_statements(run_folder: &Path, manifest: &Manifest) -> Result
         }
     };
     found.extend(in_scenario(run_folder, manifest, &scenario, is_own));
+    // Tables that cannot be read are findings of the check of the tables.
+    found.extend(in_aggregation(run_folder).unwrap_or_default());
     // Those of an unfinished run may be ahead of its tables.
     if manifest.kind == RunKind::Run && manifest.state == RunState::Done {
         found.extend(in_adapters(run_folder, &scenario, is_own)?);
@@ -60,12 +65,13 @@ fn in_manifest(manifest: &Manifest, is_own: bool) -> Vec<String> {
         ));
     }
     let inputs = manifest.inputs_by_hash();
+    let schema = manifest.schema_version;
     let genesis = match manifest.kind {
         RunKind::Run => {
-            vec![certificate::genesis(SCHEMA_VERSION, manifest.scenario_hash, &inputs, &manifest.numerics_class)]
+            vec![certificate::genesis(schema, manifest.scenario_hash, &inputs, &manifest.numerics_class)]
         }
         // The detail of its tables is recorded nowhere else, so any of the three may be the right one.
-        RunKind::Plan => plan_only::geneses(manifest.scenario_hash, &inputs).to_vec(),
+        RunKind::Plan => plan_only::geneses(schema, manifest.scenario_hash, &inputs).to_vec(),
     };
     if !genesis.contains(&manifest.genesis) {
         let computed = genesis[0];
@@ -141,6 +147,33 @@ fn in_scenario(run_folder: &Path, manifest: &Manifest, scenario: &Scenario, is_o
         found.push(format!("manifest.json: it says the name {:?}, the scenario {:?}", manifest.name, spec.name));
     }
     found
+}
+
+/// Checks the errors of aggregations over all modules against those of the modules.
+fn in_aggregation(run_folder: &Path) -> Result<Vec<String>, LedgerError> {
+    let tables = RunTables::read(run_folder)?;
+    let stated = tables.rounds().newer_numbers("aggregation_error")?;
+    let mut computed = vec![None; stated.len()];
+    let mut found = Vec::new();
+    tables.visit_aggregation(|index, rows| {
+        let number = index as u32 + 1;
+        if let Some(other) = rows.iter().find(|row| row.round != number) {
+            found.push(format!("round {number}, table aggregation: a row says round {}", other.round));
+        }
+        let modules = rows.iter().map(|row| ModuleError { norm: row.norm, error: row.error }).collect();
+        computed[index] = AggregationError { modules }.total();
+    })?;
+    for (number, (stated, computed)) in (1..).zip(stated.into_iter().zip(computed)) {
+        if stated.map(f64::to_bits) != computed.map(f64::to_bits) {
+            let shown = |error: Option<f64>| error.map_or("null".to_owned(), |error| error.to_string());
+            found.push(format!(
+                "round {number}: its modules give the aggregation error {}, table rounds says {}",
+                shown(computed),
+                shown(stated)
+            ));
+        }
+    }
+    Ok(found)
 }
 
 /// Checks the saved adapters against the tables.

@@ -9,7 +9,7 @@ use super::certificate::{Certificate, CertificateComparison, FILE_NAME};
 use super::signature::{VerifyingKey, signed_certificate};
 use super::statements::check_statements;
 use crate::ledger::{
-    Difference, LedgerError, Manifest, RunKind, RunState, SCHEMA_VERSION, UNFINISHED, verify, verify_rows,
+    Difference, LedgerError, Manifest, OLDEST_SCHEMA, RunKind, RunState, UNFINISHED, verify, verify_rows,
 };
 use crate::store::{Digest, binary_hash};
 
@@ -73,8 +73,8 @@ pub fn verify_run(run_folder: &Path, claims: &Claims) -> Result<Vec<Difference>,
 /// # Errors
 /// If the disk cannot be read.
 fn check_own_certificate(run_folder: &Path, manifest: &Manifest) -> Result<Vec<Difference>, RunError> {
-    // Certificates came with this version of the tables.
-    let has_one = manifest.schema_version == SCHEMA_VERSION && manifest.kind == RunKind::Run;
+    // Certificates came after the oldest version of the tables.
+    let has_one = manifest.schema_version > OLDEST_SCHEMA && manifest.kind == RunKind::Run;
     if !has_one || manifest.state != RunState::Done {
         return Ok(vec![]);
     }

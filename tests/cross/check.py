@@ -5,7 +5,7 @@
 RUN is a finished run whose results are all in STORE. FIGURES are any of
 
     sums       counts, bytes and mean losses of rounds, from the rows of their tasks, by DuckDB
-    models     weights, norms and models of synchronous FedAvg by samples, by numpy
+    models     weights, norms, models and errors of synchronous FedAvg by samples, by numpy
     epsilon    epsilon of Poisson sampling, by Google's dp-accounting
     losses     losses of the test rows in the file ROWS, by Transformers and PEFT; templates Alpaca and Chat
     schedule   ends of transfers that share the server's links, by SimGrid (schedule.py)
@@ -41,8 +41,10 @@ PLANTED = {
         "bytes_up": "bytes_up + 1",
         "train_loss": "train_loss + 1e-7",
         "update_norm": "update_norm + 1e-4",
+        "aggregation_error": "aggregation_error + 1e-9",
         "epsilon_spent": "epsilon_spent * 1.001 + 0.001",
     },
+    "aggregation": {"norm": "norm + 1e-9", "error": "error + 1e-9"},
     "tasks": {
         "weight": "weight + 1e-9",
         "update_norm": "update_norm + 1e-4",
@@ -85,7 +87,10 @@ class Table:
 
 
 class Store:
-    """Results by their keys. A result is a variant and a length, as varints, and then an adapter in safetensors."""
+    """Results by their keys. A result is a variant and a length, as varints, and then an adapter in safetensors. Two variants
+    hold another result, with something after it."""
+
+    AROUND_ANOTHER = (9, 11)
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -96,13 +101,30 @@ class Store:
                 return path
         raise FileNotFoundError(f"{kind} {name} is not in {self.folder}")
 
-    def adapter(self, key):
+    def file(self, key):
         content, own = self.find("results", key).read_text().split()
         assert own == key, f"the result {key} is that of {own}"
         rest = self.find("contents", content).read_bytes()
-        _, rest = varint(rest)
+        variant, rest = varint(rest)
+        while variant in self.AROUND_ANOTHER:
+            variant, rest = varint(rest)
         length, rest = varint(rest)
-        return flat(rest[:length])
+        return rest[:length]
+
+    def adapter(self, key):
+        """All values in one vector."""
+        matrices = tensors(self.file(key))
+        return numpy.concatenate([matrices[name].ravel() for name in sorted(matrices)])
+
+    def factors(self, key):
+        """B and A of each module, by its path."""
+        matrices = tensors(self.file(key))
+        found = {}
+        for name in matrices:
+            if name.endswith(".lora_A.weight"):
+                path = name.removesuffix(".lora_A.weight")
+                found[path.removeprefix("base_model.model.")] = (matrices[path + ".lora_B.weight"], matrices[name])
+        return found
 
 
 def varint(rest):
@@ -115,17 +137,18 @@ def varint(rest):
             return value, rest
 
 
-def flat(file):
-    """All values of a safetensors file in one vector, by name."""
+def tensors(file):
+    """The matrices of a safetensors file, by name."""
     (length,) = struct.unpack("<Q", file[:8])
     header = json.loads(file[8 : 8 + length])
     header.pop("__metadata__", None)
-    values = []
-    for name in sorted(header):
-        assert header[name]["dtype"] == "F32", name
-        begin, end = header[name]["data_offsets"]
-        values.append(numpy.frombuffer(file[8 + length + begin : 8 + length + end], "<f4").astype(numpy.float64))
-    return numpy.concatenate(values)
+    found = {}
+    for name, tensor in header.items():
+        assert tensor["dtype"] == "F32", name
+        begin, end = tensor["data_offsets"]
+        values = numpy.frombuffer(file[8 + length + begin : 8 + length + end], "<f4")
+        found[name] = values.astype(numpy.float64).reshape(tensor["shape"])
+    return found
 
 
 class Run:
@@ -138,7 +161,7 @@ class Run:
         self.is_plan = json.loads((self.folder / "manifest.json").read_text())["kind"] == "plan"
 
     def query(self, sql):
-        for name in ("tasks", "rounds", "population", "evaluations", "lineage"):
+        for name in ("tasks", "rounds", "population", "evaluations", "lineage", "aggregation"):
             table = f"'{self.folder}/ledger/{name}/*.parquet'"
             if self.is_planted and name in PLANTED:
                 wrong = ", ".join(f"{value} AS {column}" for column, value in PLANTED[name].items())
@@ -215,6 +238,30 @@ def aggregation(table, run, store):
     table.line("tasks.update_norm", "numpy", task_norms, 1e-6)
     table.line("rounds.update_norm", "numpy", round_norms, 1e-6)
     table.line("models, relative to the largest change", "numpy", values, 1e-4)
+
+
+def errors(table, run, store):
+    """Difference of the mean of products and the product of means, relative to the former: by module, and over all of them."""
+    scale = run.number("alpha") / run.number("rank")
+    recorded = {(row["round"], row["module"]): row for row in run.query("SELECT * FROM {aggregation}")}
+    norms, by_module, totals = [], [], []
+    for row in run.query("SELECT * FROM {rounds} WHERE model_key IS NOT NULL AND version > base_version ORDER BY round"):
+        tasks = run.query("SELECT weight, update_key FROM '%s/ledger/tasks/*.parquet' WHERE counted_in_version = %d"
+                          % (run.folder, row["version"]))
+        tasks = [(task["weight"], store.factors(task["update_key"])) for task in tasks if task["weight"] > 0]
+        squares = numpy.zeros(2)
+        for module in tasks[0][1] if tasks else []:
+            mean = scale * sum(weight * factors[module][0] @ factors[module][1] for weight, factors in tasks)
+            b, a = (sum(weight * factors[module][which] for weight, factors in tasks) for which in (0, 1))
+            norm, difference = numpy.linalg.norm(mean), numpy.linalg.norm(mean - scale * b @ a)
+            squares += norm**2, difference**2
+            norms.append((recorded[row["round"], module]["norm"], norm))
+            by_module.append((recorded[row["round"], module]["error"], difference / norm))
+        totals.append((row["aggregation_error"], numpy.sqrt(squares[1] / squares[0]) if squares[0] > 0 else None))
+    assert len(norms) == len(recorded), "table aggregation has other rows"
+    table.line("aggregation.norm", "numpy", norms, 1e-12)
+    table.line("aggregation.error", "numpy", by_module, 1e-12)
+    table.line("rounds.aggregation_error", "numpy", totals, 1e-12)
 
 
 @functools.cache
@@ -311,6 +358,7 @@ def compare(table, run, arguments):
         ledger_sums(table, run)
     if "models" in arguments.figures:
         aggregation(table, run, Store(arguments.store))
+        errors(table, run, Store(arguments.store))
     if "epsilon" in arguments.figures:
         privacy(table, run)
     if "losses" in arguments.figures:

@@ -16,7 +16,8 @@ use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 
 /// Tables that rounds add rows to, in the order in which they enter the digest.
-pub const TABLES_OF_ROUNDS: [&str; 6] = ["events", "tasks", "evaluations", "generations", "lineage", "rounds"];
+pub const TABLES_OF_ROUNDS: [&str; 7] =
+    ["events", "tasks", "evaluations", "generations", "lineage", "aggregation", "rounds"];
 
 /// What the forger computes again after a change.
 #[derive(Clone, Copy, PartialEq)]
@@ -181,12 +182,12 @@ impl ForgedRun {
         chain.push(rows_digest(&[chunk_hash("population", &self.table("population"), &[])]));
         let rounds = self.table("rounds");
         let tables = TABLES_OF_ROUNDS.map(|name| self.table(name));
-        let mut first = [0; 5];
+        let mut first = [0; 6];
         let mut digests_of_rows = Vec::new();
         let mut digests = Vec::new();
         for round in 0..rounds.num_rows() {
             let mut hashes = Vec::new();
-            for (place, name) in TABLES_OF_ROUNDS.iter().enumerate().take(5) {
+            for (place, name) in TABLES_OF_ROUNDS.iter().enumerate().take(6) {
                 let counts = rounds[counts_of(name).as_str()].as_primitive::<UInt64Type>();
                 let count = counts.value(round) as usize;
                 hashes.push(chunk_hash(name, &tables[place].slice(first[place], count), &[]));

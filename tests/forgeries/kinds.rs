@@ -3,7 +3,9 @@
 use std::fs;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Float64Array};
+use arrow::array::{Array, AsArray, Float64Array};
+use arrow::datatypes::Float64Type;
+use fedreplay::algorithm::{AggregationError, ModuleError};
 use fedreplay::ledger::{GenerationRow, RunKind, RunState, Table};
 use fedreplay::store::Digest;
 use serde_json::json;
@@ -318,6 +320,22 @@ fn of_rows(add: Add) {
         let rounds = run.table("rounds");
         let spent = Arc::new(Float64Array::from(vec![0.5; rounds.num_rows()]));
         run.put("rounds", &with_column(&rounds, "epsilon_spent", spent));
+    });
+    add("`rounds.aggregation_error` of round 2", BOTH, ROUND_2, |run| run.edit_cell("rounds", "aggregation_error", 1));
+    add("`aggregation.error` of the last module", BOTH, ROUND_2, |run| run.edit_last_cell("aggregation", "error"));
+    add("`aggregation`: the same, with `rounds.aggregation_error`", BOTH, ROUND_2, |run| {
+        run.edit_last_cell("aggregation", "error");
+        let rows = run.table("aggregation");
+        let first = run.counts("aggregation")[0] as usize;
+        let modules = (first..rows.num_rows()).map(|row| ModuleError {
+            norm: rows["norm"].as_primitive::<Float64Type>().value(row),
+            error: Some(rows["error"].as_primitive::<Float64Type>().value(row)),
+        });
+        let total = AggregationError { modules: modules.collect() }.total();
+        let rounds = run.table("rounds");
+        let stated = rounds["aggregation_error"].as_primitive::<Float64Type>();
+        let errors = vec![stated.is_valid(0).then(|| stated.value(0)), total];
+        run.put("rounds", &with_column(&rounds, "aggregation_error", Arc::new(Float64Array::from(errors))));
     });
     add("`tasks`: a row of round 2 dropped", BOTH, ROUND_2, |run| run.drop_last_row("tasks"));
     add("`tasks`: a row of round 2 twice", BOTH, ROUND_2, |run| {

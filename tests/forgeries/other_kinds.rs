@@ -92,6 +92,11 @@ fn of_private(add: Add) {
         let none = Arc::new(Float64Array::from(vec![None; rounds.num_rows()]));
         run.put("rounds", &with_column(&rounds, "epsilon_spent", none));
     });
+    add("`rounds.aggregation_error`, which no round with privacy has", BOTH, &["round 1", "round 2"], |run| {
+        let rounds = run.table("rounds");
+        let errors = Arc::new(Float64Array::from(vec![0.5; rounds.num_rows()]));
+        run.put("rounds", &with_column(&rounds, "aggregation_error", errors));
+    });
     add("`scenario.ron`: noise multiplier", &[Nothing, Files], &["scenario"], |run| {
         run.edit_text("scenario.ron", "noise_multiplier: 2.0", "noise_multiplier: 4.0");
     });

@@ -224,7 +224,7 @@ fn csv_has_all_rows_and_says_what_columns_mean() {
     world.fedreplay(&["export", "run", "--to", "csv"]).succeeded();
     let read = |name: &str| fs::read_to_string(world.path("run.csv").join(name)).expect("the file is there");
     let mut columns = 0;
-    for table in ["population", "events", "tasks", "rounds", "evaluations", "generations", "lineage"] {
+    for table in ["population", "events", "tasks", "rounds", "evaluations", "generations", "lineage", "aggregation"] {
         let rows = read_table(&world.path("run"), table).expect("a table");
         assert_eq!(read(&format!("{table}.csv")).lines().count(), rows.num_rows() + 1, "{table}");
         columns += rows.num_columns();

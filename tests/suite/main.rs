@@ -2,6 +2,7 @@
 
 mod adapters;
 mod aggregation;
+mod aggregation_error;
 mod analysis;
 mod attacks;
 mod bad_data;

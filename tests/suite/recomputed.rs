@@ -217,8 +217,8 @@ fn counts(table: &TableView, column: &str) -> Vec<u64> {
     table.counts(column).unwrap_or_else(|error| panic!("{column}: {error}"))
 }
 
-/// Number of the variant of stored results that holds another one, and a center after it.
-const CENTERED: u64 = 9;
+/// Numbers of the variants of stored results that hold another one, with a center or an error after it.
+const AROUND_ANOTHER: [u64; 2] = [9, 11];
 
 /// The adapter at the beginning of a stored result, in the order of its tensors' names.
 fn adapter(store: &Store, key: &str) -> Vec<f64> {
@@ -232,17 +232,19 @@ pub fn is_of_a(run: &Path, store: &Path) -> Vec<bool> {
     found.into_iter().flat_map(|(name, values)| vec![name.contains("lora_A"); values.len()]).collect()
 }
 
-/// The tensors of the adapter at the beginning of a stored result: its variant, its length and its safetensors, the first two as
-/// varints.
-fn tensors(store: &Store, key: &str) -> Vec<(String, Vec<f64>)> {
-    let key = Key(Digest::from_hex(key).expect("a key in hex"));
+/// Returns the safetensors of the adapter at the beginning of a stored result, after its variants and its length as varints.
+pub fn stored_adapter(store: &Store, key: Key) -> Vec<u8> {
     let bytes = store.get(key).expect("the store has the result");
     let mut rest = bytes.as_slice();
-    if varint(&mut rest) == CENTERED {
-        varint(&mut rest);
-    }
+    while AROUND_ANOTHER.contains(&varint(&mut rest)) {}
     let length = varint(&mut rest) as usize;
-    let tensors = SafeTensors::deserialize(&rest[..length]).expect("an adapter");
+    rest[..length].to_vec()
+}
+
+/// The tensors of the adapter of a stored result.
+fn tensors(store: &Store, key: &str) -> Vec<(String, Vec<f64>)> {
+    let bytes = stored_adapter(store, Key(Digest::from_hex(key).expect("a key in hex")));
+    let tensors = SafeTensors::deserialize(&bytes).expect("an adapter");
     let mut names = tensors.names();
     names.sort_unstable();
     let mut found = Vec::new();

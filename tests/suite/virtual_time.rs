@@ -67,6 +67,7 @@ fn timed(rows: &RecordBatch) -> RecordBatch {
         "loss_last",
         "loss_mean",
         "update_norm",
+        "aggregation_error",
         "weight",
         "update_key",
         "update_hash",
@@ -76,6 +77,7 @@ fn timed(rows: &RecordBatch) -> RecordBatch {
         "evaluation_rows",
         "generation_rows",
         "lineage_rows",
+        "aggregation_rows",
         "rows_digest",
         "digest",
     ];
