@@ -93,6 +93,7 @@ libtorch:
 docs: build
 	target/release/fedreplay generate scenario-reference > docs/scenario.md
 	target/release/fedreplay generate ledger-reference > docs/ledger.md
+	target/release/fedreplay generate method-combinations > docs/methods/combinations.md
 
 ## Write the library's documentation to target/doc, as docs.rs builds it: without LibTorch. Links that lead nowhere are errors.
 api:

@@ -12,6 +12,7 @@ mod changes;
 mod check;
 mod check_aggregation;
 mod check_privacy;
+mod combinations;
 mod compare;
 mod error;
 mod federated_lora;
@@ -29,6 +30,7 @@ mod sweep;
 
 pub use changes::Phase;
 pub(crate) use check::regions;
+pub use combinations::combinations;
 pub use compare::{FieldDifference, field_differences, value_differences};
 pub use error::{ScenarioError, UnknownCell, UnknownField};
 pub use federated_lora::LoraMethod;

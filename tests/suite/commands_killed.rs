@@ -90,6 +90,7 @@ const CASES: &[Case] = &[
     case("generate man --out man", Whole, Both),
     case("generate scenario-reference", Nothing, Both),
     case("generate ledger-reference", Nothing, Both),
+    case("generate method-combinations", Nothing, Both),
     case("report run other --out page.html", Whole, Both),
     case(
         "eval base --bench vicuna --data questions --answer-tokens-max 4 --store store --out out --judge-url {judge} \

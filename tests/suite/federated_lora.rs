@@ -296,3 +296,53 @@ fn flexlora_by_its_name_is_the_mean_of_products() {
     };
     assert_eq!(last("named", "FlexLora", "FedAvg()"), last("mean", "FedIt", "FedAvg(mean: Products)"));
 }
+
+/// Protocols, algorithms and other settings of docs/methods/combinations.md, as this test plays them.
+const PROTOCOLS: [(&str, &str); 6] = [
+    ("Synchronous", "Synchronous(clients_per_round: 6)"),
+    ("SemiSynchronous", r#"SemiSynchronous(window: "2m", concurrency: 3, max_staleness: 3)"#),
+    ("Buffered", "Buffered(concurrency: 3, buffer_size: 2)"),
+    ("Asynchronous", "Asynchronous(concurrency: 2)"),
+    ("Tiered", "Tiered(tiers: 2, clients_per_round: 2)"),
+    (
+        "Hierarchical",
+        r#"Hierarchical(clients_per_round: 2, edge_rounds: 2, edges: [(region: "here", down: "1 Gbit/s", up: "1 Gbit/s",
+            downlink: "1 Gbit/s", uplink: "1 Gbit/s")])"#,
+    ),
+];
+
+/// The cells of a line of a table: the first is the name of the row.
+fn cells(line: &str) -> Vec<&str> {
+    line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect()
+}
+
+#[test]
+fn accepted_combinations_are_played_so_that_every_method_meets_every_algorithm_and_protocol() {
+    let world = World::new();
+    let page = std::fs::read_to_string(crate::support::project("docs/methods/combinations.md")).expect("the page");
+    let mut played = 0;
+    for section in page.split("\n## ").skip(1) {
+        let method = section.split('`').nth(1).expect("a method");
+        // FedIt is what `methods.rs` plays, cell by cell.
+        if !section.starts_with('`') || method == "FedIt" {
+            continue;
+        }
+        let mut met = std::collections::BTreeSet::new();
+        for line in section.lines().filter(|line| line.starts_with("| `")) {
+            let row = cells(line);
+            for (cell, (protocol, value)) in row[1..].iter().zip(PROTOCOLS) {
+                if *cell != "yes" || !(met.insert(row[0]) | met.insert(protocol)) {
+                    continue;
+                }
+                world.write("scenario.ron", &scenario(method, &format!("{}()", row[0]), 3));
+                let sets =
+                    [format!("server.protocol={value}"), "population.mix.0.region=here".into(), "rounds=2".into()];
+                let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect();
+                let out = format!("{method}-{}-{protocol}", row[0]);
+                world.run(&out, &sets).succeeded();
+                played += 1;
+            }
+        }
+    }
+    assert!(played >= 14, "only {played} combinations");
+}

@@ -78,7 +78,12 @@ fn the_slowest_of_a_million_phones_are_asked_and_mostly_called_off() {
 #[test]
 fn generated_pages_are_current() {
     let world = World::new();
-    for (what, page) in [("scenario-reference", "docs/scenario.md"), ("ledger-reference", "docs/ledger.md")] {
+    let pages = [
+        ("scenario-reference", "docs/scenario.md"),
+        ("ledger-reference", "docs/ledger.md"),
+        ("method-combinations", "docs/methods/combinations.md"),
+    ];
+    for (what, page) in pages {
         let said = world.fedreplay(&["generate", what]).succeeded();
         let found = fs::read_to_string(project(page)).unwrap_or_default();
         assert!(found == said.stdout, "{page} is not what the program says; `make docs` writes it anew");

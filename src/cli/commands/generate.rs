@@ -12,7 +12,7 @@ use crate::cli::errors::CommandError;
 use crate::cli::output::{self, say, shown};
 use fedreplay::ledger::{LedgerError, reference};
 use fedreplay::run::refuse_inside_run;
-use fedreplay::scenario::Reference;
+use fedreplay::scenario::{Reference, combinations};
 use fedreplay::store::atomic::PendingFolder;
 
 #[derive(Args)]
@@ -42,6 +42,8 @@ enum What {
     ScenarioReference,
     /// Print the reference of all tables as Markdown: docs/ledger.md.
     LedgerReference,
+    /// Print which federated methods go with which other settings, as Markdown: docs/methods/combinations.md.
+    MethodCombinations,
 }
 
 /// Prints or writes the requested text.
@@ -69,6 +71,7 @@ pub fn main(arguments: &GenerateArguments) -> Result<ExitCode, CommandError> {
         }
         What::ScenarioReference => print(Reference::new().markdown().as_bytes()),
         What::LedgerReference => print(reference().as_bytes()),
+        What::MethodCombinations => print(combinations().as_bytes()),
     }
     Ok(ExitCode::SUCCESS)
 }
