@@ -138,16 +138,15 @@ fn factors_of_the_worked_example_are_averaged_as_each_method_says() {
     let fedit = |weights| aggregated(&start, &clients, weights, Factors::Both);
     assert_product(&fedit([1.0, 1.0]), [[0.5, 1.0], [0.5, 1.0]]);
     assert_product(&fedit([3.0, 1.0]), [[1.125, 0.75], [0.375, 0.25]]);
-    // FFA-LoRA, from A0 = (1, 1): the product of the means is the mean of the products.
+    // FFA-LoRA, from A0 = (1, 1): the product of A0 with the mean of B, whatever a client has of A.
     let start = adapter([1.0, 1.0], [0.0, 0.0]);
-    let of_one_a = [adapter([1.0, 1.0], [1.0, 0.0]), adapter([1.0, 1.0], [0.0, 1.0])];
-    let ffa = aggregated(&start, &of_one_a, [1.0, 1.0], Factors::B);
-    assert_product(&ffa, [[0.5, 0.5], [0.5, 0.5]]);
-    // RoLoRA's next round trains A from there. Each client's product is the B of both times its A.
-    let b = [ffa.values[2], ffa.values[3]];
-    let of_one_b = [adapter([2.0, 0.0], b), adapter([0.0, 4.0], b)];
-    let rolora = aggregated(&ffa, &of_one_b, [3.0, 1.0], Factors::A);
-    assert_product(&rolora, [[0.75, 0.5], [0.75, 0.5]]);
+    let ffa = |weights| aggregated(&start, &clients, weights, Factors::B);
+    assert_product(&ffa([1.0, 1.0]), [[0.5, 0.5], [0.5, 0.5]]);
+    assert_product(&ffa([3.0, 1.0]), [[0.75, 0.75], [0.25, 0.25]]);
+    // RoLoRA's next round averages A, with the B of (1/2, 1/2) that the server has by then.
+    let rolora = |weights| aggregated(&ffa([1.0, 1.0]), &clients, weights, Factors::A);
+    assert_product(&rolora([1.0, 1.0]), [[0.5, 1.0], [0.5, 1.0]]);
+    assert_product(&rolora([3.0, 1.0]), [[0.75, 0.5], [0.75, 0.5]]);
     // FedSA-LoRA: the mean of A is (1, 2), and each client has it with its own B.
     let start = adapter([0.0, 0.0], [0.0, 0.0]);
     let shared = aggregated(&start, &clients, [1.0, 1.0], Factors::A);

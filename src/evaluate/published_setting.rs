@@ -3,7 +3,7 @@
 use crate::benchmarks::Setting;
 use crate::inputs::Inputs;
 use crate::model::Config;
-use crate::scenario::{Algorithm, Fidelity, ScenarioSpec};
+use crate::scenario::{Algorithm, FederatedLora, Fidelity, ScenarioSpec};
 
 /// Datasets with published figures: name, number of clients, and number of samples in the file.
 const DATASETS: [(&str, usize, u64); 3] =
@@ -15,12 +15,18 @@ const DATASETS: [(&str, usize, u64); 3] =
 /// and is recognized by its clients' names.
 pub(super) fn setting(scenario: &ScenarioSpec, inputs: &Inputs) -> Option<Setting> {
     let is_twin = inputs.read.keys().any(|role| role.starts_with("synthetic_twin_of_"));
-    let is_plain = scenario.privacy.is_none() && scenario.changes.is_empty() && !is_twin;
+    let is_plain = scenario.privacy.is_none() && scenario.changes.is_empty() && !is_twin && is_published(scenario);
     if scenario.fidelity != Fidelity::FedLlmBench || !is_plain || !is_llama_2_7b(inputs.trainer().config()) {
         return None;
     }
     let rows = inputs.clients.iter().map(|client| (client.train.count() + client.held_out.count()) as u64).sum();
     Some(Setting { dataset: dataset(inputs.clients.len(), rows)?, method: method(&scenario.algorithm)? })
+}
+
+/// Whether updates are exchanged and averaged as in the paper, by clients that all are honest.
+fn is_published(scenario: &ScenarioSpec) -> bool {
+    let averages_factors = scenario.federated_lora == FederatedLora::FedIt && !scenario.averages_products();
+    averages_factors && scenario.server.aggregation.is_mean() && scenario.attackers.is_none()
 }
 
 /// Returns the dataset with this number of clients and rows. Up to 5 % of the rows may be missing, as some prompts are too
@@ -60,6 +66,7 @@ fn shape(config: &Config) -> [usize; 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::{AggregationSpec, Mean, WeightsSpec};
 
     #[test]
     fn a_dataset_is_known_by_its_clients_and_rows() {
@@ -68,6 +75,20 @@ mod tests {
         assert_eq!(dataset(38, 20_000), None, "a part of it");
         assert_eq!(dataset(37, 25_513), None);
         assert_eq!(dataset(100, 52_704), None, "one row more");
+    }
+
+    #[test]
+    fn other_exchanges_rules_and_attackers_are_not_the_papers() {
+        let mut spec = ScenarioSpec::new("published", "model", "data");
+        assert!(is_published(&spec));
+        spec.federated_lora = FederatedLora::FedSaLora;
+        assert!(!is_published(&spec));
+        spec.federated_lora = FederatedLora::FedIt;
+        spec.server.aggregation = AggregationSpec::Median;
+        assert!(!is_published(&spec));
+        spec.server.aggregation = AggregationSpec::Mean;
+        spec.algorithm = Algorithm::FedProx { mu: 0.1, weights: WeightsSpec::Samples, mean: Mean::Products };
+        assert!(!is_published(&spec));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 
 use super::published_setting::setting;
-use crate::adapter::{Adapter, AdapterError, Factors, peft};
+use crate::adapter::{Adapter, AdapterError, peft};
 use crate::benchmarks::{EvaluationError, Setting};
 use crate::data::{ClientRows, Prompts, Rows, Tokenizer};
 use crate::generation::{FolderSampling, end_tokens};
@@ -192,10 +192,7 @@ fn saved_models(
 
 /// Returns what the clients' own models of a run are.
 fn own_subject(scenario: &ScenarioSpec) -> EvalSubject {
-    match scenario.lora_method().keeps {
-        Factors::None => EvalSubject::Local,
-        _ => EvalSubject::Personal,
-    }
+    if scenario.has_personal_models() { EvalSubject::Personal } else { EvalSubject::Local }
 }
 
 /// Reads the tokens that end an answer.

@@ -61,7 +61,12 @@ pub fn find_adapter(
     };
     let folder = models.folder(round, client);
     // Not those of a saved adapter: its base model may have been moved since, with the scenario.
-    let notes = adapter_notes(&scenario_of(run_folder, &manifest)?.scenario, &manifest.inputs);
+    let scenario = scenario_of(run_folder, &manifest)?.scenario;
+    if scenario.has_personal_models() && client.is_none() {
+        let run = run_folder.to_owned();
+        return Err(RunError::Unsuitable { action: "export a model of", run, reason: Unsuitability::Personal });
+    }
+    let notes = adapter_notes(&scenario, &manifest.inputs);
     if folder.join("adapter_config.json").is_file() {
         let adapter = models.saved(round, client)?;
         return Ok(Chosen { adapter, notes, round, from_store: false });

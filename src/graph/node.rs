@@ -106,7 +106,7 @@ pub enum Node {
     Moments { update: NodeId, before: Option<NodeId> },
     /// Factors that a client keeps for itself after a task that counted.
     Kept { update: NodeId, factors: Factors },
-    /// Model that a client trains and is judged by: the server's, with the factors that the client has kept.
+    /// Model that a client trains and that is evaluated for it: the server's, with the factors that the client has kept.
     Personal { server: NodeId, kept: NodeId, factors: Factors },
     /// Update that an attacker sends.
     Attack(Attack),

@@ -145,6 +145,8 @@ pub enum Unsuitability {
     Plan,
     #[error("it trained nothing")]
     Untrained,
+    #[error("each client has a model of its own, which --client selects")]
+    Personal,
     #[error("it is not finished")]
     Unfinished,
     #[error("there is nothing to resume, it is finished")]

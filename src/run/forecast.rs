@@ -145,8 +145,7 @@ pub fn forecast(scenario: &Scenario, device: Device, workers: usize, counted_flo
         }
     };
     let [tested, evaluated_in_test] = largest.tested_tokens();
-    // Where nothing is aggregated, every client's own model is evaluated.
-    let models = if spec.algorithm == Algorithm::Local { inputs.clients.len() as u64 } else { 1 };
+    let models = evaluated_models(spec, inputs.clients.len());
     let benchmarks =
         inputs.benchmarks.iter().map(|benchmark| benchmark.forecast(inputs.trainer(), spec.rounds, models));
     let benchmarks = benchmarks.collect::<Result<Vec<_>, _>>()?;
@@ -358,6 +357,12 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
     }
 }
 
+/// Returns the number of models that are evaluated at a time: the server's, or each client's own.
+fn evaluated_models(scenario: &ScenarioSpec, clients: usize) -> u64 {
+    let has_own = scenario.algorithm == Algorithm::Local || scenario.has_personal_models();
+    if has_own { clients as u64 } else { 1 }
+}
+
 /// [token] -- Returns the number of tokens that all evaluations of a run read.
 fn evaluated_tokens(inputs: &Inputs, scenario: &ScenarioSpec) -> u64 {
     let test = inputs.test.as_ref().map_or(0, |rows| rows.tokens());
@@ -365,8 +370,7 @@ fn evaluated_tokens(inputs: &Inputs, scenario: &ScenarioSpec) -> u64 {
     // One evaluation before training, then one every `every` rounds and one after the last.
     let later = u64::from(scenario.rounds.div_ceil(scenario.evaluation.every));
     let clients = inputs.clients.len() as u64;
-    // Where nothing is aggregated, every client's own model reads the test rows.
-    let models = if scenario.algorithm == Algorithm::Local { clients } else { 1 };
+    let models = evaluated_models(scenario, inputs.clients.len());
     let alone = match scenario.evaluation.local_baseline {
         true => clients * test + held_out,
         false => 0,

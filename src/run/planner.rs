@@ -206,7 +206,7 @@ impl<'a> Planner<'a> {
             let release = self.release(vec![]);
             let rule = self.tasks.method(self.rules_round(scheduled)).server;
             let begins_anew = self.begins_anew(rule);
-            let sent = (self.spec().lora_method().sends)(self.rules_round(scheduled));
+            let sent = self.sent(scheduled);
             let aggregate = Node::Aggregate {
                 server: base,
                 contributions: vec![],
@@ -247,7 +247,7 @@ impl<'a> Planner<'a> {
         let release = self.release(round.counted_tasks.iter().map(|counted| counted.task.0).collect());
         let method = self.tasks.method(self.rules_round(scheduled));
         let controls = method.client.correction.map(|_| self.controls(scheduled, updates));
-        let sent = (self.spec().lora_method().sends)(self.rules_round(scheduled));
+        let sent = self.sent(scheduled);
         let robust = self.robust(scheduled);
         // A tier's round updates the model of the server, by the server's rule. An edge has a model of its own.
         if self.is_edge_round(round) {
@@ -274,6 +274,11 @@ impl<'a> Planner<'a> {
             begins_anew,
             controls,
         }
+    }
+
+    /// Returns the factors that clients send in a round.
+    fn sent(&self, scheduled: &ScheduledRound) -> Factors {
+        (self.spec().lora_method().sends)(self.rules_round(scheduled))
     }
 
     /// Returns the robust rule of a round: it combines updates of clients, and not the models of edges, which are merged by
@@ -397,7 +402,7 @@ impl<'a> Planner<'a> {
                 *self.edge_weights.entry(round.aggregator).or_default() += weight;
             }
         }
-        let sent = (self.spec().lora_method().sends)(self.rules_round(scheduled));
+        let sent = self.sent(scheduled);
         self.attackers.attack(self.executor, &round.counted_tasks, sent, &mut contributions);
         contributions
     }

@@ -143,11 +143,13 @@ struct OwnModels {
 impl OwnModels {
     fn read(tables: &RunTables) -> Result<Self, LedgerError> {
         let mut evaluated: BTreeMap<(u32, u32), BTreeSet<Digest>> = BTreeMap::new();
-        for row in tables.evaluations()? {
+        let rows = tables.evaluations()?;
+        // Where clients have personal models, those that train alone are a baseline, which is not saved.
+        let is_personal = rows.iter().any(|row| row.subject == EvalSubject::Personal);
+        let own = if is_personal { EvalSubject::Personal } else { EvalSubject::Local };
+        for row in rows.iter().filter(|row| row.subject == own) {
             let hash = row.model_hash.as_deref().and_then(Digest::from_hex);
-            if let (EvalSubject::Local | EvalSubject::Personal, Some(client), Some(hash)) =
-                (row.subject, row.client, hash)
-            {
+            if let (Some(client), Some(hash)) = (row.client, hash) {
                 evaluated.entry((row.round, client)).or_default().insert(hash);
             }
         }

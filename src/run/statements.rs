@@ -15,7 +15,7 @@ use super::local_training::is_alone;
 use super::plan_only::PLAN_GRADE;
 use super::recorded_models::{RecordedModels, saved_notes};
 use super::{RunError, certificate, plan_only};
-use crate::adapter::{Factors, peft};
+use crate::adapter::peft;
 use crate::algorithm::{AggregationError, ModuleError};
 use crate::inputs::TrainingBatches;
 use crate::ledger::{
@@ -182,7 +182,7 @@ fn in_adapters(run_folder: &Path, scenario: &Scenario, is_own: bool) -> Result<V
     let Ok(models) = RecordedModels::read(run_folder) else { return Ok(vec![]) };
     let Ok(clients) = client_count(run_folder) else { return Ok(vec![]) };
     let is_alone = is_alone(scenario, clients);
-    let is_personal = scenario.scenario.lora_method().keeps != Factors::None;
+    let is_personal = scenario.scenario.has_personal_models();
     SavedAdapters { run_folder, scenario, models, is_alone, is_personal, is_own }.check()
 }
 

@@ -167,6 +167,7 @@ fn fault(field: &str, message: &str) -> Result<(), (String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::share_of;
 
     #[track_caller]
     fn check(rule: AggregationSpec, least: u64) {
@@ -179,6 +180,9 @@ mod tests {
     #[test]
     fn each_rule_needs_the_updates_of_its_paper() {
         check(AggregationSpec::Median, 1);
+        check(AggregationSpec::TrimmedMean { trim: 0.29 }, 4);
+        // In binary, 0.29 times 100 is a little less than 29.
+        assert_eq!([share_of(0.29, 100), share_of(0.29, 99), share_of(0.5, 7)], [29, 28, 3]);
         check(AggregationSpec::Krum { byzantine: 0 }, 3);
         check(AggregationSpec::Krum { byzantine: 2 }, 7);
         check(AggregationSpec::MultiKrum { byzantine: 2, selected: None }, 7);

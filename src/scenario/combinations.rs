@@ -23,7 +23,7 @@ const PROTOCOLS: [&str; 6] = [
 ];
 
 /// Other settings, as overrides. Privacy bounds what a client weighs.
-const OTHERS: [&[&str]; 13] = [
+const OTHERS: [&[&str]; 14] = [
     &[r#"privacy={"UserLevel":{"clipping":{"Fixed":{"norm":1}},"noise_multiplier":1,"delta":1e-5,"weight_bound":1}}"#],
     &[r#"privacy={"FedLlmBenchDp":{}}"#],
     &["server.aggregation=Median"],
@@ -34,6 +34,7 @@ const OTHERS: [&[&str]; 13] = [
     &["server.aggregation=GeometricMedian"],
     &["server.aggregation=NormBounding(bound: 1)"],
     &["server.aggregation=CenteredClipping"],
+    &[r#"attackers={"clients":{"Number":1},"attack":{"SignFlip":{"factor":1}}}"#],
     &["training.optimizer_state=Kept"],
     &["training.objective=Dpo"],
     &["evaluation.local_baseline=true"],
@@ -113,7 +114,10 @@ pub fn combinations() -> String {
     let _ = write!(page, "\n|---|{}\n", "---|".repeat(FederatedLora::ALL.len()));
     for sets in OTHERS {
         let (field, value) = sets[0].split_once('=').expect("it is an override");
-        let value = value.trim_start_matches(['{', '"']).split(['"', '(']).next().unwrap_or(value);
+        let value = match field {
+            "attackers" => "any",
+            _ => value.trim_start_matches(['{', '"']).split(['"', '(']).next().unwrap_or(value),
+        };
         let _ = write!(page, "| `{field}: {value}` |");
         for method in FederatedLora::ALL {
             let method_set = format!("federated_lora={method:?}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fedreplay_sim::{Purpose, Seed, Stream};
 
 use super::client_facts::{Clients, name_of};
-use crate::scenario::{AttackingClients, ScenarioError, ScenarioSpec};
+use crate::scenario::{AttackingClients, ScenarioError, ScenarioSpec, share_of};
 
 /// Returns the numbers of the clients that attack; none without `attackers`.
 ///
@@ -17,7 +17,7 @@ pub fn attacking_clients(scenario: &ScenarioSpec, clients: &Clients) -> Result<B
     let number = match &attackers.clients {
         AttackingClients::Ids(ids) => return by_id(ids, clients),
         AttackingClients::Number(number) => u64::from(*number),
-        AttackingClients::Share(share) => (share * count as f64).floor() as u64,
+        AttackingClients::Share(share) => share_of(*share, count),
     };
     if number > count {
         return Err(refused(format!("{number} clients cannot attack, there are {count}")));

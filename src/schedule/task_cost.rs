@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use fedreplay_sim as sim;
 
 use crate::adapter::{Layout, WireFormat, wire_bytes_of};
-use crate::scenario::schema::{OptimizerSpec, Protocol, ScenarioSpec};
+use crate::scenario::schema::{Availability, Dropout, GroupSpec, OptimizerSpec, Protocol, ScenarioSpec};
 
 /// Table of the costs of tasks under one scenario. Clients whose tasks cost the same share a row.
 #[derive(Clone, Debug)]
@@ -110,14 +110,24 @@ fn traffic(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round: u32)
         adapter.saturating_mul(scenario.algorithm.adapters_on_the_wire())
     };
     let method = scenario.lora_method();
-    let asks_all = match scenario.server.protocol {
-        Protocol::Synchronous { clients_per_round, .. } => clients_per_round as usize >= clients,
-        _ => false,
-    };
     sim::Traffic {
-        download_bytes: bytes((method.receives)(round, asks_all)),
+        download_bytes: bytes((method.receives)(round, nobody_misses_a_round(scenario, clients))),
         upload_bytes: bytes((method.sends)(round)),
     }
+}
+
+/// Whether all clients are asked in every round and none can fail to get a model: a client that misses one needs more later.
+fn nobody_misses_a_round(scenario: &ScenarioSpec, clients: usize) -> bool {
+    let asks_all = match scenario.server.protocol {
+        Protocol::Synchronous { clients_per_round, deadline: None, .. } => clients_per_round as usize >= clients,
+        _ => false,
+    };
+    let population = &scenario.population;
+    let is_present = |group: &GroupSpec| {
+        group.availability == Availability::Always && group.dropout == Dropout::default() && group.crashes.is_none()
+    };
+    let can_fail = population.trace.is_some() || !scenario.region_cuts.is_empty() || !scenario.changes.is_empty();
+    asks_all && !can_fail && population.mix.iter().all(is_present)
 }
 
 /// Returns whether memory and traffic can be counted in 64 bits.

@@ -41,6 +41,8 @@ impl Temporary {
             let lock = match make(&path) {
                 // Of a process with the same number, on another machine or before this one.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                // A folder looked left over before it was open, and was removed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts <= ATTEMPTS => continue,
                 made => made?,
             };
             match lock.try_lock() {

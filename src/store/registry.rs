@@ -39,7 +39,8 @@ impl Store {
 
     /// Returns the folder under which a run is registered, if it is.
     pub fn registered(&self, run: &Path) -> Option<PathBuf> {
-        self.root().filter(|root| entry(root, run).is_file()).map(|_| name_of(run))
+        let root = self.root()?;
+        entries(root, run).iter().any(|path| path.is_file()).then(|| name_of(run))
     }
 
     /// Removes a run from the registry, so that its results may be trimmed, unless `is_used` says that it uses the store now.
@@ -49,15 +50,17 @@ impl Store {
     /// If the store cannot be written to.
     pub fn forget_run(&self, run: &Path, is_used: impl FnOnce(&Path) -> bool) -> Result<(), StoreError> {
         let Some(root) = self.root() else { return Ok(()) };
-        let path = entry(root, run);
         let _gate = Gate::exclusive(root).map_err(StoreError::at(root))?;
         if is_used(run) {
             return Ok(());
         }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(StoreError::at(&path)),
+        for path in entries(root, run) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(StoreError::at(&path))?,
+            }
         }
+        Ok(())
     }
 
     /// Returns the runs that use the store, in the order of their folders' names. A file that is no note is named in a warning
@@ -156,7 +159,19 @@ fn name_of(run: &Path) -> PathBuf {
 }
 
 fn entry(root: &Path, run: &Path) -> PathBuf {
-    root.join(RUNS).join(Digest::of(name_of(run).as_os_str().as_encoded_bytes()).to_string())
+    note_at(root, &name_of(run))
+}
+
+/// Returns the places that a run's note may have. Earlier versions kept a slash at the end of its folder.
+fn entries(root: &Path, run: &Path) -> [PathBuf; 2] {
+    let mut with_slash = name_of(run).into_os_string();
+    with_slash.push("/");
+    [entry(root, run), note_at(root, Path::new(&with_slash))]
+}
+
+/// Returns the place of a note with this content.
+fn note_at(root: &Path, content: &Path) -> PathBuf {
+    root.join(RUNS).join(Digest::of(content.as_os_str().as_encoded_bytes()).to_string())
 }
 
 #[cfg(test)]
@@ -177,5 +192,11 @@ mod tests {
             assert!(store.runs().unwrap().is_empty());
         }
         assert_eq!(store.registered(&run), None);
+        // Version 0.1 noted the folder as it was given.
+        let bytes = run.as_os_str().as_encoded_bytes();
+        fs::write(folder.path().join(RUNS).join(Digest::of(bytes).to_string()), bytes).unwrap();
+        assert_eq!(store.registered(&run), Some(folder.path().join("run")));
+        store.forget_run(&run, |_| false).unwrap();
+        assert!(store.runs().unwrap().is_empty());
     }
 }

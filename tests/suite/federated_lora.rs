@@ -125,6 +125,10 @@ fn rolora_trains_and_sends_b_in_odd_rounds_and_a_in_even_ones() {
         // Who was asked in the round before has all but what that round changed; before the first, A is new.
         let received = if clients_per_round == EVERYONE { [a, b] } else { [a + b; 2] };
         assert_eq!([1, 2].map(|round| played.traffic(round)), [(4 * received[0], 4 * b), (4 * received[1], 4 * a)]);
+        // Where a client may miss a round, it needs both.
+        let sets = ["--set", "server.protocol.Synchronous.deadline=1h"];
+        let hurried = Played::new("RoLora", "FedAvg()", clients_per_round, &sets);
+        assert_eq!([1, 2].map(|round| hurried.traffic(round)), [(4 * (a + b), 4 * b), (4 * (a + b), 4 * a)]);
     }
 }
 
@@ -167,6 +171,9 @@ fn of_fedsa_lora_a_is_averaged_and_each_client_keeps_its_b() {
     );
     assert!(played.world.path("run/adapters/round-00004/client-0/adapter_model.safetensors").is_file());
     assert!(!played.world.path("run/adapters/round-00004/adapter_model.safetensors").exists());
+    let export = ["export", "run", "--to", "peft", "--store", "store", "--out", "peft"];
+    played.world.fedreplay(&export).refused(2, &["each client has a model of its own, which --client selects"]);
+    played.world.fedreplay(&[&export[..], &["--client", "0"]].concat()).succeeded();
     played.world.fedreplay(&["verify", "run"]).succeeded();
     played.world.fedreplay(&["replay", "run", "--store", "none"]).succeeded();
     played.world.fedreplay(&["replay", "run", "--round", "3", "--store", "none"]).succeeded();
@@ -257,8 +264,8 @@ fn methods_name_what_they_do_not_go_with() {
     let refusals = [
         ("FfaLora", "Local", "algorithm", "nothing is exchanged"),
         ("FfaLora", "FedAvg(mean: Products)", "algorithm.mean", "it says itself what is averaged"),
-        ("RoLora", "FedAvgM()", "algorithm", "would move the factor that rests"),
-        ("RoLora", "Scaffold()", "algorithm", "would move the factor that rests"),
+        ("RoLora", "FedAvgM()", "algorithm", "would move the frozen factor"),
+        ("RoLora", "Scaffold()", "algorithm", "would move the frozen factor"),
         ("FedSaLora", "FedProx()", "algorithm", "its rule for A is a mean"),
         ("FlexLora", "FedAdam()", "algorithm", "takes the place of the server's step"),
     ];
@@ -272,6 +279,7 @@ fn methods_name_what_they_do_not_go_with() {
         ("FedSaLora", "server.protocol=Buffered(concurrency: 3, buffer_size: 2)", "server.protocol"),
         ("FedSaLora", r#"privacy={"FedLlmBenchDp":{}}"#, "privacy"),
         ("FlexLora", r#"privacy={"FedLlmBenchDp":{}}"#, "privacy"),
+        ("FedSaLora", "model.lora.initial=adapter", "model.lora.initial"),
         ("FlexLora", "server.aggregation=Median", "server.aggregation"),
         ("RoLora", "server.aggregation=CenteredClipping(radius: 1)", "server.aggregation"),
     ];
@@ -317,7 +325,7 @@ fn cells(line: &str) -> Vec<&str> {
 }
 
 #[test]
-fn accepted_combinations_are_played_so_that_every_method_meets_every_algorithm_and_protocol() {
+fn accepted_combinations_run_so_that_every_method_meets_every_algorithm_and_protocol() {
     let world = World::new();
     let page = std::fs::read_to_string(crate::support::project("docs/methods/combinations.md")).expect("the page");
     let mut played = 0;

@@ -24,7 +24,7 @@ const FOUND: [(&str, &str); 2] =
 
 /// Endings of files in fixtures and scenarios that the program does not read: pages, sources of fixtures, a script, and files without an
 /// ending or half-made ones in a store.
-const NOT_READ: [&str; 4] = ["md", "rs", "partial", ""];
+const NOT_READ: [&str; 5] = ["md", "rs", "py", "partial", ""];
 
 /// Code and messages of a command that ended as a user may see it, or why it did not.
 type Outcome = Result<i32, String>;

@@ -58,7 +58,7 @@ fn an_export_that_fails_or_was_killed_leaves_nothing_in_the_way() {
         .filter(|name| name.starts_with('.'))
         .collect();
     assert_eq!(names, Vec::<String>::new());
-    assert_eq!(fs::read_dir(world.path("tables")).expect("a folder").count(), 8);
+    assert_eq!(fs::read_dir(world.path("tables")).expect("a folder").count(), 9);
 }
 
 #[test]

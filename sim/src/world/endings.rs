@@ -88,9 +88,9 @@ impl World {
             // Makes the end of a latency that is passing stale. The latency passes again when the client is back.
             self.next_stamp(client);
             if restarts {
-                let way = if phase == Phase::DownloadWaits { Way::Down } else { Way::Up };
-                let whole = self.whole_transfer(self.tasks.get(slot), way);
-                self.tasks.get_mut(slot).bytes_due = whole;
+                let task = self.tasks.get_mut(slot);
+                let is_down = phase == Phase::DownloadWaits;
+                task.bytes_due = if is_down { task.whole.download_bytes } else { task.whole.upload_bytes };
             }
         }
         let task = self.tasks.get_mut(slot);

@@ -16,6 +16,7 @@ impl World {
     pub(super) fn dispatch(&mut self, client: u32, aggregator: Aggregator, round: u32, ctx: &mut Ctx<'_, Self>) {
         let number = self.clients[client as usize].tasks;
         let model = self.desks[self.model_of(aggregator) as usize];
+        let whole = self.transfers(client, number, round);
         let task = Task {
             id: TaskId(self.totals.dispatched),
             client,
@@ -35,7 +36,8 @@ impl World {
             training_due_at: Time::NEVER,
             bytes_down: 0,
             bytes_up: 0,
-            bytes_due: self.transfer_bytes(client, number, round, Way::Down),
+            whole,
+            bytes_due: whole.download_bytes,
         };
         self.totals.dispatched += 1;
         let desk = self.desk(aggregator);
@@ -64,20 +66,12 @@ impl World {
         self.wait_latency(client, ctx);
     }
 
-    /// Returns the size of a transfer of a client's task `number` in a round [byte]; the first download includes the base model.
-    fn transfer_bytes(&self, client: u32, number: u32, round: u32, way: Way) -> u64 {
+    /// Returns the sizes of the transfers of a client's task `number` in a round; the first download includes the base model.
+    fn transfers(&self, client: u32, number: u32, round: u32) -> Traffic {
         let work = self.federation.work(client);
-        let Traffic { download_bytes, upload_bytes } = work.traffic(round);
-        match way {
-            Way::Down if number == 0 => download_bytes.saturating_add(work.first_download_bytes),
-            Way::Down => download_bytes,
-            Way::Up => upload_bytes,
-        }
-    }
-
-    /// Returns the size of the whole transfer of `task` in this direction [byte].
-    pub(super) fn whole_transfer(&self, task: &Task, way: Way) -> u64 {
-        self.transfer_bytes(task.client, task.number, task.round, way)
+        let traffic = work.traffic(round);
+        let base = if number == 0 { work.first_download_bytes } else { 0 };
+        Traffic { download_bytes: traffic.download_bytes.saturating_add(base), ..traffic }
     }
 
     /// Schedules the end of the latency of the transfer that is due. Its jitter is draw 2n of the client's stream for
@@ -209,7 +203,7 @@ impl World {
     /// Completes training and starts the upload, or leaves it waiting until the client is reachable.
     pub(super) fn finish_training(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         let slot = self.clients[client as usize].slot;
-        let whole = self.whole_transfer(self.tasks.get(slot), Way::Up);
+        let whole = self.tasks.get(slot).whole.upload_bytes;
         let task = self.tasks.get_mut(slot);
         task.training_done_at = ctx.now();
         task.phase = Phase::UploadWaits;

@@ -1,7 +1,7 @@
 //! Tasks in flight.
 
 use super::wires::Way;
-use crate::client::Fate;
+use crate::client::{Fate, Traffic};
 use crate::kernel::Time;
 use crate::record::TaskId;
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,8 @@ pub(super) struct Task {
     pub training_due_at: Time,
     pub bytes_down: u64,
     pub bytes_up: u64,
+    /// Sizes of its whole transfers, with the base model in the first download.
+    pub whole: Traffic,
     /// [byte] -- Remaining size of the current or next transfer.
     pub bytes_due: u64,
 }

@@ -22,7 +22,7 @@ pub(super) use self::krum::{largest_squared_distance, squared_distance};
 use super::averaging::{MeanUpdate, Update};
 use super::server::ServerState;
 use crate::adapter::Adapter;
-use crate::scenario::AggregationSpec;
+use crate::scenario::{AggregationSpec, share_of};
 
 /// Rule that takes the place of the mean.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -132,7 +132,7 @@ impl RobustAggregation {
             RobustRule::Median => coordinates::median(&changes),
             RobustRule::TrimmedMean { trim } => {
                 // Below half by the scenario's range; the product with a large count may be rounded up to half.
-                let trimmed = (trim * count as f64).floor() as usize;
+                let trimmed = share_of(trim, count as u64) as usize;
                 coordinates::trimmed_mean(&changes, trimmed.min((count - 1) / 2))
             }
             RobustRule::Krum { byzantine, selected } => {

@@ -45,7 +45,9 @@ fn limit(message: &str) -> Option<String> {
     if message.contains("failed to spawn thread") || is_of_threads && message.contains("Os { code: 11,") {
         return Some(format!("failed to start a thread: {THREADS}"));
     }
-    if message.contains("Os { code: 12,") || message.contains("can't allocate memory") {
+    // The operating system's error, LibTorch's, and zstd's, whose functions return nothing where they got no memory.
+    let of_memory = ["Os { code: 12,", "can't allocate memory", "zstd returned null pointer"];
+    if of_memory.iter().any(|words| message.contains(words)) {
         return Some(MEMORY.to_owned());
     }
     if message.contains("Os { code: 24,") {
@@ -83,6 +85,7 @@ mod tests {
         let torch = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
                      allocate 8 bytes. Error code 12 (Cannot allocate memory)";
         check(torch, "failed to get memory");
+        check("zstd returned null pointer when creating new context", "failed to get memory");
         assert_eq!(limit("index out of bounds: the len is 3 but the index is 3"), None);
     }
 }

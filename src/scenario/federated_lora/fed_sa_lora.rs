@@ -24,6 +24,9 @@ fn clash(scenario: &ScenarioSpec) -> Option<Clash> {
     if scenario.privacy.is_some() {
         return Some(("privacy", "each client's own B is evaluated, which no noise protects"));
     }
+    if scenario.model.lora.initial.is_some() {
+        return Some(("model.lora.initial", "B of a client that has not trained is zero"));
+    }
     apart(scenario).or_else(|| {
         asynchronous(scenario, "a client continues from its own B, and only synchronous rounds count one task of a client at a time")
     })

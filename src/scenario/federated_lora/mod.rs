@@ -17,9 +17,9 @@ pub struct LoraMethod {
     pub trains: fn(round: u32) -> Factors,
     /// Returns the factors that a client sends in a round, and the server averages.
     pub sends: fn(round: u32) -> Factors,
-    /// Returns the factors that a client receives at the beginning of a round. `asks_all` tells whether all clients are asked in
-    /// every round, so that each has what earlier rounds sent.
-    pub receives: fn(round: u32, asks_all: bool) -> Factors,
+    /// Returns the factors that a client receives at the beginning of a round. `nobody_misses` tells whether each
+    /// client gets a model in every round, so that it has what earlier rounds sent.
+    pub receives: fn(round: u32, nobody_misses: bool) -> Factors,
     /// Factors of its own that a client keeps from task to task; nobody else sees them.
     pub keeps: Factors,
     /// Quantity that the server averages.
@@ -61,6 +61,20 @@ impl ScenarioSpec {
     /// Returns the declaration of its federated LoRA method.
     pub fn lora_method(&self) -> &'static LoraMethod {
         self.federated_lora.method()
+    }
+
+    /// Whether the server averages the products B A, by either name of that setting.
+    pub fn averages_products(&self) -> bool {
+        let by_algorithm = matches!(
+            self.algorithm,
+            Algorithm::FedAvg { mean: Mean::Products, .. } | Algorithm::FedProx { mean: Mean::Products, .. }
+        );
+        by_algorithm || self.lora_method().mean == Mean::Products
+    }
+
+    /// Whether clients keep factors of their own, so that each has a model of its own.
+    pub fn has_personal_models(&self) -> bool {
+        self.lora_method().keeps != Factors::None
     }
 }
 

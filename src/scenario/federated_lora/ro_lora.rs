@@ -20,14 +20,14 @@ fn trained(round: u32) -> Factors {
     if round % 2 == 1 { Factors::B } else { Factors::A }
 }
 
-/// A client that was asked in all rounds before lacks only what the last of them changed. Before the first round, that is A.
-fn received(round: u32, asks_all: bool) -> Factors {
-    if asks_all { trained(round).others() } else { Factors::Both }
+/// A client that got a model in all rounds before lacks only what the last of them changed. Before the first round, that is A.
+fn received(round: u32, nobody_misses: bool) -> Factors {
+    if nobody_misses { trained(round).others() } else { Factors::Both }
 }
 
 fn clash(scenario: &ScenarioSpec) -> Option<Clash> {
     if !matches!(scenario.algorithm, Algorithm::FedAvg { .. } | Algorithm::FedProx { .. }) {
-        return Some(("algorithm", "a server's moments and SCAFFOLD's variates would move the factor that rests"));
+        return Some(("algorithm", "a server's moments and SCAFFOLD's variates would move the frozen factor"));
     }
     if scenario.training.optimizer_state == OptimizerState::Kept {
         return Some(("training.optimizer_state", "each factor rests in every second round"));

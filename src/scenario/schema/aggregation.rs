@@ -102,8 +102,8 @@ impl AggregationSpec {
             | Self::CenteredClipping { .. } => 1,
             // The smallest n of which the share trim, rounded down, is at least one value.
             Self::TrimmedMean { trim } => {
-                let near = (1.0 / trim).floor();
-                if trim * near >= 1.0 { near as u64 } else { (near as u64).saturating_add(1) }
+                let near = (1.0 / trim).floor() as u64;
+                if share_of(trim, near) >= 1 { near } else { near.saturating_add(1) }
             }
             Self::Krum { byzantine } | Self::MultiKrum { byzantine, selected: None } => 2 * u64::from(byzantine) + 3,
             Self::MultiKrum { byzantine, selected: Some(selected) } => {
@@ -113,6 +113,11 @@ impl AggregationSpec {
             Self::Bulyan { byzantine } => 4 * u64::from(byzantine) + 3,
         }
     }
+}
+
+/// Returns a share of a number of things, rounded down. A share such as 0.29 has no exact binary form, and 0.29 of 100 are 29.
+pub fn share_of(share: f64, count: u64) -> u64 {
+    (share * count as f64 * (1.0 + 4.0 * f64::EPSILON)).floor() as u64
 }
 
 fn millionth() -> f64 {

@@ -9,7 +9,7 @@ pub enum FederatedLora {
     /// FedIT (Zhang et al. 2024, arXiv 2305.05644): A and B are trained, sent and averaged separately.
     #[default]
     FedIt,
-    /// FFA-LoRA (Sun et al. 2024, arXiv 2403.12313): A is the same random matrix for all and for ever; B is trained and sent.
+    /// FFA-LoRA (Sun et al. 2024, arXiv 2403.12313): A is the same fixed random matrix for all clients and rounds; B is trained and sent.
     FfaLora,
     /// RoLoRA (Chen et al. 2025, arXiv 2502.01755): odd rounds train and send B, even rounds A.
     RoLora,

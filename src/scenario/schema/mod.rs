@@ -20,7 +20,7 @@ mod server;
 mod timing;
 mod training;
 
-pub use aggregation::AggregationSpec;
+pub use aggregation::{AggregationSpec, share_of};
 pub use algorithm::{
     Algorithm, Correction, FirstMoment, FirstMomentDecay, Mean, MomentumDecay, MomentumSpec, ScaffoldWeights,
     SecondMoment, WeightsSpec,

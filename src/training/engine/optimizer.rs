@@ -17,8 +17,8 @@ pub struct State {
     /// Center of the proximal term.
     anchor: Option<Tensor>,
     correction: Option<(Tensor, CorrectionPlace)>,
-    /// Which values rest, and the values at the start; `None` where all are trained.
-    resting: Option<(Tensor, Tensor)>,
+    /// Which values are frozen, and the values at the start; `None` where all are trained.
+    frozen: Option<(Tensor, Tensor)>,
     /// Mean of gradients, or the momentum buffer.
     first: Option<Tensor>,
     /// Mean square of gradients.
@@ -46,12 +46,12 @@ impl State {
             Some((by, place)) => Some((parameters.flat(base, by)?, *place)),
             None => None,
         };
-        let resting = match parameters.resting(base, job.hyper.trains)? {
-            Some(resting) => Some((resting, copied(&parameters.values)?)),
+        let frozen = match parameters.frozen(base, job.hyper.trains)? {
+            Some(frozen) => Some((frozen, copied(&parameters.values)?)),
             None => None,
         };
         let steps = before.map_or(0, |moments| moments.steps as i32);
-        Ok(Self { hyper: job.hyper.clone(), anchor, correction, resting, first, second, steps })
+        Ok(Self { hyper: job.hyper.clone(), anchor, correction, frozen, first, second, steps })
     }
 
     /// Copies the moments to the host.
@@ -63,7 +63,7 @@ impl State {
         })
     }
 
-    /// Adds the terms of the federated method to the gradient and removes that of the factors that rest, in place.
+    /// Adds the terms of the federated method to the gradient and removes that of the frozen factors, in place.
     pub fn correct(&self, parameters: &mut Parameters) -> Result<()> {
         // FedProx: g += mu (w - anchor). SCAFFOLD: g += c - c_i.
         if let (Some(mu), Some(anchor)) = (self.hyper.proximal, &self.anchor) {
@@ -73,8 +73,8 @@ impl State {
         if let Some((by, CorrectionPlace::Gradient)) = &self.correction {
             let _ = parameters.gradient.f_add_(by)?;
         }
-        if let Some((resting, _)) = &self.resting {
-            let _ = parameters.gradient.f_masked_fill_(resting, 0.0)?;
+        if let Some((frozen, _)) = &self.frozen {
+            let _ = parameters.gradient.f_masked_fill_(frozen, 0.0)?;
         }
         Ok(())
     }
@@ -97,8 +97,8 @@ impl State {
             let _ = parameters.values.f_sub_(&by.f_mul_scalar(self.hyper.learning_rate)?)?;
         }
         // Weight decay and corrections move values without a gradient, too.
-        if let Some((resting, start)) = &self.resting {
-            let moved = start.f_where_self(resting, &parameters.values)?;
+        if let Some((frozen, start)) = &self.frozen {
+            let moved = start.f_where_self(frozen, &parameters.values)?;
             parameters.values.f_copy_(&moved)?;
         }
         parameters.refresh()

@@ -230,7 +230,7 @@ impl Parameters {
     }
 
     /// Returns which values of the flat vector belong to other factors than these; `None` if none do.
-    pub fn resting(&self, base: &Base, trained: Factors) -> Result<Option<Tensor>, TchError> {
+    pub fn frozen(&self, base: &Base, trained: Factors) -> Result<Option<Tensor>, TchError> {
         if trained == Factors::Both {
             return Ok(None);
         }

@@ -120,7 +120,7 @@ fn gradients_agree_with_finite_differences() {
 }
 
 #[test]
-fn a_factor_that_rests_keeps_its_bits_and_counts_for_nothing() {
+fn a_frozen_factor_keeps_its_bits_and_counts_for_nothing() {
     let (trainer, job) = setting();
     let layout = trainer.layout();
     let whole = change(&trainer, &job);
@@ -138,7 +138,7 @@ fn a_factor_that_rests_keeps_its_bits_and_counts_for_nothing() {
         let moved = trained(job.hyper.clone(), AlgorithmTerms::default());
         assert_equal(&moved, expected(factors, &whole).into_iter());
         let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
-        // Clipped to a norm of 1e-3, it moves by that times the learning rate: what rests is not in the norm.
+        // Clipped to a norm of 1e-3, it moves by that times the learning rate: the frozen factor is not in the norm.
         let clipped = trained(Hyper { clip_norm: Some(1e-3), ..job.hyper.clone() }, AlgorithmTerms::default());
         assert!((norm(&clipped) - 0.5e-3).abs() < 1e-6, "{}", norm(&clipped));
         // Neither decay, nor corrections, nor pulls move it.

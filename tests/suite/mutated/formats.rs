@@ -47,7 +47,7 @@ const READ_STORE: &[&str] = &[
 ];
 const SWEEP: &[&str] = &["sweep sweep.ron --out swept --store sweeps"];
 
-pub const FORMATS: [Format; 69] = [
+pub const FORMATS: [Format; 70] = [
     // Scenarios and what stands next to them.
     format("scenario.ron", &[CHECK, "plan scenario.ron --out planned"]),
     format("cataloged.ron", &["scenario check cataloged.ron --no-trial"]),
@@ -103,6 +103,7 @@ pub const FORMATS: [Format; 69] = [
     format("run/ledger/events/00001-00001.parquet", READ_RUN),
     format("run/ledger/tasks/00001-00001.parquet", READ_RUN),
     format("run/ledger/rounds/00001-00001.parquet", READ_RUN),
+    format("run/ledger/aggregation/00001-00001.parquet", READ_RUN),
     format("run/ledger/evaluations/00001-00001.parquet", READ_RUN),
     format("run/ledger/generations/00001-00001.parquet", READ_RUN),
     format("run/ledger/lineage/00001-00001.parquet", READ_RUN),

@@ -81,6 +81,7 @@ const READERS: [(&str, Reads); 54] = [
             "run/ledger/events/00001-00001.parquet",
             "run/ledger/tasks/00001-00001.parquet",
             "run/ledger/rounds/00001-00001.parquet",
+            "run/ledger/aggregation/00001-00001.parquet",
             "run/ledger/evaluations/00001-00001.parquet",
             "run/ledger/generations/00001-00001.parquet",
             "run/ledger/lineage/00001-00001.parquet",
