@@ -44,17 +44,6 @@ fn median(changes: &[Vec<f64>]) -> Vec<f64> {
     (0..changes[0].len()).map(at).collect()
 }
 
-/// Fails unless a model is `before` plus the change, but for the rounding of its values to f32.
-#[track_caller]
-fn assert_moved(found: &[f64], before: &[f64], change: &[f64]) {
-    let largest = change.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-    assert!(largest > 1e-4, "the change is seen");
-    for ((found, before), change) in found.iter().zip(before).zip(change) {
-        let expected = before + change;
-        assert!((found - expected).abs() <= 1e-5 * largest + 1e-8, "{found} for {expected}");
-    }
-}
-
 /// Returns the weights of the tasks that counted.
 fn weights(world: &World, out: &str) -> Vec<f64> {
     let tasks = RunTables::read(&world.path(out)).expect("the tables").tasks().expect("tasks");
@@ -67,10 +56,10 @@ fn a_server_optimizer_steps_along_the_median() {
     run(&world, "run", "FedAvgM(beta: 0.9)", "Median", ALL).succeeded();
     let models = recomputed::models(&world.path("run"), &world.path("store"));
     let first = median(&changes(&world, "run", 1, &models[&0]));
-    assert_moved(&models[&1], &models[&0], &first);
+    recomputed::assert_moved(&models[&1], &models[&0], &first);
     let second = median(&changes(&world, "run", 2, &models[&1]));
     let momentum: Vec<f64> = first.iter().zip(&second).map(|(first, second)| 0.9 * first + second).collect();
-    assert_moved(&models[&2], &models[&1], &momentum);
+    recomputed::assert_moved(&models[&2], &models[&1], &momentum);
     let all = weights(&world, "run");
     assert_eq!(all.len(), 12);
     assert!((all.iter().sum::<f64>() - 2.0).abs() < 1e-9 && all.iter().all(|&weight| weight > 0.0), "{all:?}");
@@ -96,7 +85,7 @@ fn centered_clipping_begins_where_the_round_before_ended_with_any_store() {
             }
         }
         assert!(clipped > 0, "the radius is seen");
-        assert_moved(&models[&version], before, &next);
+        recomputed::assert_moved(&models[&version], before, &next);
         center = next.into_iter().map(|value| f64::from(value as f32)).collect();
     }
     // The center is part of the stored model, so that a run from a full store and one without a store go on alike.
@@ -165,7 +154,7 @@ fn a_rule_may_change_during_a_run() {
     let change = r#"changes=[(at_round: 2, set: ["server.aggregation=Median"])]"#;
     world.fedreplay(&["run", "scenario.ron", "--out", "run", "--store", "store", "--set", change]).succeeded();
     let models = recomputed::models(&world.path("run"), &world.path("store"));
-    assert_moved(&models[&2], &models[&1], &median(&changes(&world, "run", 2, &models[&1])));
+    recomputed::assert_moved(&models[&2], &models[&1], &median(&changes(&world, "run", 2, &models[&1])));
     let plain = world.fedreplay(&["run", "scenario.ron", "--out", "plain", "--store", "store"]);
     plain.succeeded();
     assert_eq!(models[&1], recomputed::models(&world.path("plain"), &world.path("store"))[&1]);

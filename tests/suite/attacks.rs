@@ -72,16 +72,6 @@ fn mean<'a>(changes: impl Iterator<Item = &'a Vec<f64>>) -> Vec<f64> {
         .collect()
 }
 
-#[track_caller]
-fn assert_moved(found: &[f64], before: &[f64], change: &[f64]) {
-    let largest = change.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
-    assert!(largest > 1e-4, "the change is seen");
-    for ((found, before), change) in found.iter().zip(before).zip(change) {
-        let expected = before + change;
-        assert!((found - expected).abs() <= 1e-5 * largest + 1e-7, "{found} for {expected}");
-    }
-}
-
 #[test]
 fn models_have_what_attackers_send_and_tasks_what_they_trained() {
     let world = World::new();
@@ -117,7 +107,7 @@ fn models_have_what_attackers_send_and_tasks_what_they_trained() {
                 .iter()
                 .map(|(client, own)| if attacking.contains(client) { send(own, &honest) } else { own.clone() })
                 .collect();
-            assert_moved(&models[&version], before, &mean(all.iter()));
+            recomputed::assert_moved(&models[&version], before, &mean(all.iter()));
         }
         for command in [&["verify", &out][..], &["replay", &out, "--store", "none"], &["replay", &out, "--client", "1"]]
         {

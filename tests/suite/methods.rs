@@ -15,6 +15,7 @@ const METHODS: [&str; 9] = [
     "Centralised",
 ];
 
+/// Protocols with the fields that have no defaults, in the order of docs/methods/combinations.md.
 pub const PROTOCOLS: [(&str, &str); 6] = [
     ("synchronous", r#"Synchronous(clients_per_round: 6)"#),
     ("semi-synchronous", r#"SemiSynchronous(window: "2m", concurrency: 3, max_staleness: 3)"#),

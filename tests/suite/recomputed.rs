@@ -148,6 +148,17 @@ pub fn adapters(run: &Path, store: &Path, kind: &str) -> Vec<Vec<f64>> {
     results(run, kind).iter().map(|key| adapter(&store, key)).collect()
 }
 
+/// Fails unless a model is `before` plus the change, but for the rounding of its values to f32.
+#[track_caller]
+pub fn assert_moved(found: &[f64], before: &[f64], change: &[f64]) {
+    let largest = change.iter().fold(0.0, |most: f64, value| most.max(value.abs()));
+    assert!(largest > 1e-4, "the change is seen");
+    for ((found, before), change) in found.iter().zip(before).zip(change) {
+        let expected = before + change;
+        assert!((found - expected).abs() <= 1e-5 * largest + 1e-7, "{found} for {expected}");
+    }
+}
+
 pub fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
