@@ -7,6 +7,7 @@ use super::reported_run::ReportedRun;
 use super::units;
 use crate::ledger::{RunKind, RunState};
 use crate::results::{Learning, MainFigures};
+use crate::scenario::FederatedLora;
 
 /// A named fact.
 pub struct Fact {
@@ -224,9 +225,24 @@ fn variant(value: &impl serde::Serialize) -> String {
     }
 }
 
-/// Returns the name of the federated method.
+/// Returns the name of the federated method, with the LoRA method, the robust rule and the attack if there are any.
 fn method(run: &ReportedRun) -> String {
-    variant(&run.scenario.algorithm)
+    let scenario = &run.scenario;
+    let mut name = variant(&scenario.algorithm);
+    let mut additions = Vec::new();
+    if scenario.federated_lora != FederatedLora::default() {
+        additions.push(scenario.lora_method().name.to_owned());
+    }
+    if !scenario.server.aggregation.is_mean() {
+        additions.push(variant(&scenario.server.aggregation));
+    }
+    if !additions.is_empty() {
+        name += &format!(" with {}", additions.join(" and "));
+    }
+    if let Some(attackers) = &scenario.attackers {
+        name += &format!(" under attack ({})", variant(&attackers.attack));
+    }
+    name
 }
 
 /// Returns the protocol in words, such as `semi-synchronous` for `SemiSynchronous`.

@@ -179,7 +179,7 @@ fn of_fedsa_lora_a_is_averaged_and_each_client_keeps_its_b() {
     played.world.fedreplay(&["replay", "run", "--store", "none"]).succeeded();
     played.world.fedreplay(&["replay", "run", "--round", "3", "--store", "none"]).succeeded();
     let page = std::fs::read_to_string(played.world.path("run/report.html")).expect("a report");
-    assert!(page.contains("own model"));
+    assert!(page.contains("own model") && page.contains("FedAvg with FedSA-LoRA"));
 }
 
 #[test]
