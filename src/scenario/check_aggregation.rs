@@ -2,7 +2,7 @@
 //! protocol and privacy, and whether a round has the updates that the rule needs.
 
 use super::ScenarioError;
-use super::schema::{AggregationSpec, Algorithm, AttackingClients, Mean, Protocol, ScenarioSpec};
+use super::schema::{AggregationSpec, Algorithm, AttackingClients, Protocol, ScenarioSpec};
 
 /// Greatest number of iterations of a rule, which bounds its time.
 const ITERATIONS_MAX: u32 = 1000;
@@ -113,7 +113,7 @@ fn clash(scenario: &ScenarioSpec) -> Option<&'static str> {
             return Some("does not go with SCAFFOLD: the clients' control variates would still be averaged");
         }
         Algorithm::Local | Algorithm::Centralised => return Some("has no updates to combine: nothing is aggregated"),
-        Algorithm::FedAvg { mean: Mean::Products, .. } | Algorithm::FedProx { mean: Mean::Products, .. } => {
+        _ if scenario.averages_products() => {
             return Some("combines updates of the factors; a mean of Products has none");
         }
         _ => {}

@@ -2,7 +2,7 @@
 //! for.
 
 use super::schema::{
-    Algorithm, ClippingSpec, Mean, Noise, NoisePlacement, Privacy, Protocol, ScenarioSpec, Selection, WeightsSpec,
+    Algorithm, ClippingSpec, Noise, NoisePlacement, Privacy, Protocol, ScenarioSpec, Selection, WeightsSpec,
 };
 
 /// Checks the privacy fields.
@@ -15,9 +15,7 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
     if matches!(server.protocol, Protocol::Hierarchical { .. } | Protocol::Tiered { .. }) {
         return fault("privacy", "edges and tiers aggregate on their own, which is not accounted for".into());
     }
-    if let Algorithm::FedAvg { mean: Mean::Products, .. } | Algorithm::FedProx { mean: Mean::Products, .. } =
-        scenario.algorithm
-    {
+    if scenario.averages_products() {
         return fault("algorithm.mean", "what is clipped and noised are factors; a mean of Products is neither".into());
     }
     let Privacy::UserLevel { clipping, noise_multiplier, epsilon, placement, grid, weight_bound, .. } = privacy else {

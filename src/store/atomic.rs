@@ -290,6 +290,22 @@ mod tests {
     }
 
     #[test]
+    fn folders_that_are_made_at_once_do_not_take_each_other_for_leftovers() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let pending = PendingFolder::create(folder.path(), "x").unwrap();
+                        fs::write(pending.path().join("page"), "text").unwrap();
+                    }
+                });
+            }
+        });
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
     fn leftovers_are_removed_by_the_next_writer_of_the_name_and_those_of_living_writers_stay() {
         let folder = tempfile::tempdir().unwrap();
         let living = Pending::create(folder.path(), "x").unwrap();

@@ -148,6 +148,12 @@ fn other_transfers_are_those_of_tasks_that_are_sent_later() {
     let changed = finish(simulation);
     let moved: Vec<(u64, u64)> = changed.tasks.iter().map(|task| (task.bytes_down, task.bytes_up)).collect();
     assert_eq!(moved, [(2_000_000, 500_000); 2]);
+    // A task that is under way keeps the sizes that it was sent with.
+    let mut simulation = Simulation::new(federation(1, synchronous(1, 0, None), 2)).unwrap();
+    simulation.run_until(Time::from_secs(1)).unwrap();
+    simulation.change(Intervention::SetTraffic { traffic, every_second_round: None }).unwrap();
+    let moved: Vec<(u64, u64)> = finish(simulation).tasks.iter().map(|task| (task.bytes_down, task.bytes_up)).collect();
+    assert_eq!(moved, [(1_000_000, 1_000_000), (2_000_000, 500_000)]);
 }
 
 #[test]
