@@ -10,8 +10,10 @@
 
 use std::ffi::OsStr;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{PipeReader, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::ops::ControlFlow;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -44,9 +46,11 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Time between two looks at the memory of a sample.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
-/// User ids that systemd reserves for dynamic users, which own no files. The kernel limits processes by user, so
-/// samples that run at the same time have different ones.
+/// User ids that systemd reserves for dynamic users, which own no files.
 const USERS: std::ops::Range<u32> = 61_184..65_520;
+
+/// Number of samples that this process has begun, in all its sandboxes.
+static SAMPLES: AtomicU32 = AtomicU32::new(0);
 
 /// Resource limits of one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -110,7 +114,6 @@ pub struct Sandbox {
     confinement: Confinement,
     interpreter: Interpreter,
     is_root: bool,
-    samples: AtomicU32,
 }
 
 impl Sandbox {
@@ -123,7 +126,7 @@ impl Sandbox {
             require(tool, "coreutils, with a shell", &confinement.tools_path)?;
         }
         let interpreter = Interpreter::find()?;
-        Ok(Self { limits, confinement, interpreter, is_root: runs_as_root(), samples: AtomicU32::new(0) })
+        Ok(Self { limits, confinement, interpreter, is_root: runs_as_root() })
     }
 
     /// Returns the resource limits of samples.
@@ -143,8 +146,9 @@ impl Sandbox {
     /// If the sandbox cannot be set up. Nothing that the sample does is an error.
     pub fn run(&self, program: &str) -> Result<ProgramOutcome, SandboxError> {
         let folder = PendingFolder::create(&std::env::temp_dir(), "fedreplay-sample")?;
-        let (output, input) = std::io::pipe()?;
-        let mut child = self.spawn(self.command(folder.path(), input)?)?;
+        let (output, input) = io::pipe()?;
+        let user = if self.is_root { Some(User::claim()?) } else { None };
+        let mut child = self.spawn(self.command(folder.path(), user.as_ref(), input)?)?;
         // The harness repeats this word with its verdict. The sample's own output cannot contain it by guessing.
         let word = random_word();
         let said = self.converse(&mut child, output, format!("{word}\n{program}"));
@@ -206,7 +210,7 @@ impl Sandbox {
     }
 
     /// Builds the command that confines and runs a sample. The order of arguments is that of `confine.sh`.
-    fn command(&self, root: &Path, output: std::io::PipeWriter) -> Result<Command, SandboxError> {
+    fn command(&self, root: &Path, user: Option<&User>, output: io::PipeWriter) -> Result<Command, SandboxError> {
         let limits = &self.limits;
         let mut command = Command::new("unshare");
         // Without root, a user namespace gives the rights to mount in it, and none outside.
@@ -214,7 +218,8 @@ impl Sandbox {
             command.args(["--user", "--map-root-user"]);
         }
         command.args(self.confinement.namespaces.split(' ')).args(["sh", "-c", &self.confinement.script, "confine"]);
-        command.arg(root).arg(self.user()).arg(&self.interpreter.executable).arg(&self.interpreter.prefix);
+        let user = user.map_or(String::new(), |user| user.id.to_string());
+        command.arg(root).arg(user).arg(&self.interpreter.executable).arg(&self.interpreter.prefix);
         command.arg(HARNESS).args([
             limits.seconds.to_string(),
             limits.processes.to_string(),
@@ -240,18 +245,8 @@ impl Sandbox {
         thread::spawn(start).join().expect("starting a command does not panic")
     }
 
-    /// Returns the user id of the next sample, or nothing if samples run as this program's user.
-    fn user(&self) -> String {
-        if !self.is_root {
-            return String::new();
-        }
-        // Consecutive samples get consecutive ids. The process id spreads concurrent processes of this program.
-        let sample = std::process::id().wrapping_mul(97).wrapping_add(self.samples.fetch_add(1, Ordering::Relaxed));
-        (USERS.start + sample % (USERS.end - USERS.start)).to_string()
-    }
-
     /// Writes the program to the child and reads its output.
-    fn converse(&self, child: &mut Child, output: PipeReader, program: String) -> std::io::Result<Said> {
+    fn converse(&self, child: &mut Child, output: PipeReader, program: String) -> io::Result<Said> {
         let mut stdin = child.stdin.take().expect("the command pipes its input");
         let limit = Duration::from_secs(self.limits.seconds.into());
         let bytes_max = self.limits.output_bytes;
@@ -301,6 +296,36 @@ impl Sandbox {
             None if said.ending == Ending::OutOfMemory => ProgramOutcome::TooMuchMemory,
             None => ProgramOutcome::Failed("it ended before its tests did".into()),
         })
+    }
+}
+
+/// A user id of a running sample. The kernel limits processes by user, so no two samples of a host have the same at one time.
+struct User {
+    id: u32,
+    /// Socket that is bound to a name of the id, which one process at a time can do; it leaves no file.
+    _claim: UnixListener,
+}
+
+impl User {
+    /// Claims the next user id that no running sample has.
+    ///
+    /// # Errors
+    /// If each is claimed, or the host has no such sockets.
+    fn claim() -> io::Result<Self> {
+        let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
+        for _ in USERS {
+            // Consecutive samples get consecutive ids, so that what a killed sample leaves to the kernel to end does not count
+            // for the next. The process id spreads the processes of this program.
+            let sample = std::process::id().wrapping_mul(97).wrapping_add(SAMPLES.fetch_add(1, Ordering::Relaxed));
+            let id = USERS.start + sample % (USERS.end - USERS.start);
+            let name = SocketAddr::from_abstract_name(format!("fedreplay-sample-{id}"))?;
+            match UnixListener::bind_addr(&name) {
+                Ok(claim) => return Ok(Self { id, _claim: claim }),
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(taken)
     }
 }
 

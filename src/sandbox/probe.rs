@@ -14,13 +14,10 @@ const PROBE: &str = include_str!("probe.py");
 /// Python code that maps more than all processes together may, and none of them too much.
 const MANY_SMALL: &str = "
 import mmap, os, time
-try:
-    for _ in range(PROCESSES):
-        if os.fork() == 0:
-            held = mmap.mmap(-1, MEMORY_BYTES // 2)
-            time.sleep(60)
-except OSError:
-    pass
+for _ in range(min(PROCESSES - 1, TOTAL_BYTES // (MEMORY_BYTES // 2) + 1)):
+    if os.fork() == 0:
+        held = mmap.mmap(-1, MEMORY_BYTES // 2)
+        time.sleep(60)
 time.sleep(60)
 ";
 
@@ -65,7 +62,10 @@ fn probe(sandbox: &Sandbox) -> Result<(), SandboxError> {
         ProgramOutcome::Passed => {}
         outcome => return Err(SandboxError::Unconfined(outcome.to_string())),
     }
-    let sizes = format!("PROCESSES = {}\nMEMORY_BYTES = {}\n", limits.processes, limits.memory_bytes);
+    let sizes = format!(
+        "PROCESSES = {}\nMEMORY_BYTES = {}\nTOTAL_BYTES = {}\n",
+        limits.processes, limits.memory_bytes, limits.total_memory_bytes
+    );
     match sandbox.run(&(sizes + MANY_SMALL))? {
         ProgramOutcome::TooMuchMemory => Ok(()),
         outcome => {

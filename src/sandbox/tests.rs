@@ -204,6 +204,19 @@ fn only_a_sample_that_reaches_its_end_passes() {
 }
 
 #[test]
+fn sandboxes_that_are_opened_at_once_share_no_limit() {
+    let Some(_) = sandbox() else { return };
+    let opened = || Sandbox::open(Limits { seconds: 5, ..Limits::default() }).map(|_| ());
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(opened)).collect();
+        for thread in threads {
+            let opened = thread.join().unwrap();
+            assert!(opened.is_ok(), "{opened:?}");
+        }
+    });
+}
+
+#[test]
 fn a_host_that_does_not_confine_is_refused() {
     let Some(_) = sandbox() else { return };
     let usual = Confinement::default();
