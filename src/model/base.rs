@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::Path;
 
-use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
+use super::folder::{EMBEDDING, HEAD};
 use super::precision::{ErrorSum, RelativeError};
 use super::tensors::{Linear, norm_names, sites};
 use super::{
@@ -142,16 +142,40 @@ impl Base {
         let hash = content_hash(&folder)?;
         let config = folder.config().clone();
         let loader = Loader { folder, precision, device: device.torch(), error: RefCell::default() };
-        let embedding = loader.plain("model.embed_tokens.weight")?;
+        let embedding = loader.plain(EMBEDDING)?;
         let norm = loader.norm("model.norm.weight")?;
-        let head = if config.tied { embedding.shallow_clone() } else { loader.plain("lm_head.weight")? };
+        let head = if config.tied { embedding.shallow_clone() } else { loader.plain(HEAD)? };
+        Ok((Self::without_layers(config, precision, device, hash, [embedding, norm, head]), Layers(loader)))
+    }
+
+    /// Returns the same model in bfloat16 on the host without its layers, and a loader for them from the model's folder.
+    /// What this model already holds in bfloat16 on the host is shared.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn bf16_without_layers(&self, path: &Path) -> Result<(Self, Layers), ModelError> {
+        if (self.precision.kind(), self.device) != (Kind::BFloat16, Device::Cpu) {
+            return Self::load_without_layers(path, Precision::Bf16, Device::Cpu);
+        }
+        let folder = Folder::open(path)?;
+        let loader = Loader { folder, precision: Precision::Bf16, device: tch::Device::Cpu, error: RefCell::default() };
+        let shared = [&self.embedding, &self.norm, &self.head].map(Tensor::shallow_clone);
+        Ok((Self::without_layers(self.config.clone(), Precision::Bf16, Device::Cpu, self.hash, shared), Layers(loader)))
+    }
+
+    /// Creates a model without layers from its embedding, last norm and head.
+    fn without_layers(
+        config: Config,
+        precision: Precision,
+        device: Device,
+        hash: blake3::Hash,
+        [embedding, norm, head]: [Tensor; 3],
+    ) -> Self {
         let rope = Rope::new(&config);
         let local_rope = Rope::local(&config);
         let blocks = Vec::new();
         let weight_error = None;
-        let base =
-            Self { config, precision, device, hash, embedding, blocks, norm, head, rope, local_rope, weight_error };
-        Ok((base, Layers(loader)))
+        Self { config, precision, device, hash, embedding, blocks, norm, head, rope, local_rope, weight_error }
     }
 
     /// Returns the embeddings of tokens, `[tokens, hidden]`, with the family's factor, which is rounded to the type of
@@ -287,7 +311,7 @@ impl Loader {
     fn weight(&self, prefix: &str, modules: &[Linear]) -> Result<Weight, ModelError> {
         let mut parts = Vec::with_capacity(modules.len());
         for (name, ..) in modules {
-            parts.push(self.read(&format!("{prefix}.{name}.weight"))?);
+            parts.push(self.folder.tensor(&format!("{prefix}.{name}.weight"), None)?);
         }
         let weight = Weight::new(&parts, self.precision, self.device)?;
         // Compares the weight in the file with the one that matrix products will use.
@@ -319,34 +343,12 @@ impl Loader {
         if !self.folder.config().variant.norms_from_one {
             return self.plain(name);
         }
-        let weight = self.read(name)?.f_to_kind(Kind::Double)?.f_add_scalar(1.0)?;
+        let weight = self.folder.tensor(name, Some(Kind::Double))?.f_add_scalar(1.0)?;
         Ok(weight.f_to_kind(self.precision.kind())?.f_to_device(self.device)?)
     }
 
     /// Loads a tensor that is not quantized.
     fn plain(&self, name: &str) -> Result<Tensor, ModelError> {
-        let tensor = self.read(name)?;
-        Ok(tensor.f_to_kind(self.precision.kind())?.f_to_device(self.device)?)
-    }
-
-    /// Reads a tensor onto the host in the type that the file has, and checks that all values are finite.
-    fn read(&self, name: &str) -> Result<Tensor, ModelError> {
-        let raw = self.folder.read(name)?;
-        let tensor = Tensor::f_from_data_size(&raw.bytes, &raw.shape, kind_of(raw.dtype))?;
-        if bool::try_from(tensor.f_isfinite()?.f_all()?)? {
-            return Ok(tensor);
-        }
-        let reason = "holds a value that is NaN or infinite".into();
-        Err(ModelError::Tensor { path: self.folder.file_of(name).into(), tensor: name.into(), reason })
-    }
-}
-
-/// Returns LibTorch's name for a type of weights. [`Folder::open`] refuses all other types.
-pub(super) fn kind_of(dtype: Dtype) -> Kind {
-    match dtype {
-        Dtype::F64 => Kind::Double,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        _ => Kind::Float,
+        Ok(self.folder.tensor(name, Some(self.precision.kind()))?.f_to_device(self.device)?)
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::Dtype;
 use serde::Deserialize;
+use tch::{Kind, Tensor};
 
 use super::weight_files::weight_files;
 use super::{Config, ModelError, TensorSpec, tensor_specs};
@@ -15,11 +16,14 @@ use super::{Config, ModelError, TensorSpec, tensor_specs};
 /// [byte] -- Longest header that is accepted. Headers of real models are far shorter; a longer one is a damaged file.
 const HEADER_BYTES_MAX: u64 = 100 << 20;
 
+/// [byte] -- Size of the pieces in which a tensor is read.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// The token embedding.
-const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// The output head.
-const HEAD: &str = "lm_head.weight";
+pub(super) const HEAD: &str = "lm_head.weight";
 
 /// A model folder whose headers were read and agree with its config.
 #[derive(Debug)]
@@ -46,17 +50,23 @@ impl Place {
         if (self.dtype, &self.shape) != (other.dtype, &other.shape) {
             return Ok(false);
         }
-        let own = read_bytes(self).map_err(ModelError::io(&self.file))?;
-        let others = read_bytes(other).map_err(ModelError::io(&other.file))?;
+        let own = self.bytes().map_err(ModelError::io(&self.file))?;
+        let others = other.bytes().map_err(ModelError::io(&other.file))?;
         Ok(own == others)
     }
-}
 
-/// A tensor as the file stores it, little-endian.
-pub(super) struct RawTensor {
-    pub dtype: Dtype,
-    pub shape: Vec<i64>,
-    pub bytes: Vec<u8>,
+    /// Opens the file where the tensor begins.
+    fn open(&self) -> io::Result<File> {
+        let mut file = File::open(&self.file)?;
+        file.seek(SeekFrom::Start(self.start))?;
+        Ok(file)
+    }
+
+    fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.bytes];
+        self.open()?.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
 }
 
 impl Folder {
@@ -91,16 +101,33 @@ impl Folder {
         files
     }
 
-    /// Reads one tensor. Tensors are read one at a time, so at most one is in memory twice.
-    pub(super) fn read(&self, name: &str) -> Result<RawTensor, ModelError> {
+    /// Reads one tensor onto the host, in the type that the file has or rounded to `kind`, piece by piece: besides the
+    /// result there is never more than a piece of it in memory.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or a value is NaN or infinite.
+    pub(super) fn tensor(&self, name: &str, kind: Option<Kind>) -> Result<Tensor, ModelError> {
         let place = self.places.get(name).expect("the folder was checked to hold every tensor of its config");
-        let bytes = read_bytes(place).map_err(ModelError::io(&place.file))?;
-        Ok(RawTensor { dtype: place.dtype, shape: place.shape.iter().map(|&n| n as i64).collect(), bytes })
-    }
-
-    /// Returns the file that holds a tensor, for error messages.
-    pub(super) fn file_of(&self, name: &str) -> &Path {
-        self.places.get(name).map_or(&self.path, |place| &place.file)
+        let stored = kind_of(place.dtype);
+        let shape: Vec<i64> = place.shape.iter().map(|&n| n as i64).collect();
+        let tensor = Tensor::f_empty(shape, (kind.unwrap_or(stored), tch::Device::Cpu))?;
+        let flat = tensor.f_flatten(0, -1)?;
+        let mut file = place.open().map_err(ModelError::io(&place.file))?;
+        let mut bytes = vec![0; place.bytes.min(PIECE_BYTES)];
+        let mut done = 0;
+        while done < flat.size1()? {
+            let elements = (flat.size1()? - done).min((PIECE_BYTES / stored.elt_size_in_bytes()) as i64);
+            let bytes = &mut bytes[..elements as usize * stored.elt_size_in_bytes()];
+            file.read_exact(bytes).map_err(ModelError::io(&place.file))?;
+            let piece = Tensor::f_from_data_size(bytes, &[elements], stored)?;
+            if !bool::try_from(piece.f_isfinite()?.f_all()?)? {
+                let reason = "holds a value that is NaN or infinite".into();
+                return Err(ModelError::Tensor { path: place.file.clone(), tensor: name.into(), reason });
+            }
+            flat.f_narrow(0, done, elements)?.f_copy_(&piece)?;
+            done += elements;
+        }
+        Ok(tensor)
     }
 
     /// Checks that the folder holds exactly the tensors that its config calls for.
@@ -170,12 +197,14 @@ fn misfit(path: &Path, spec: &TensorSpec, reason: String) -> ModelError {
     ModelError::Tensor { path: path.into(), tensor: spec.name.clone(), reason }
 }
 
-fn read_bytes(place: &Place) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; place.bytes];
-    let mut file = File::open(&place.file)?;
-    file.seek(SeekFrom::Start(place.start))?;
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
+/// Returns LibTorch's name for a type of weights. [`Folder::open`] refuses all other types.
+fn kind_of(dtype: Dtype) -> Kind {
+    match dtype {
+        Dtype::F64 => Kind::Double,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        _ => Kind::Float,
+    }
 }
 
 /// Adds the tensors of one file to `places`.

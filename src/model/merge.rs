@@ -8,7 +8,6 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, TensorView};
 use tch::{Kind, TchError, Tensor};
 
-use super::base::kind_of;
 use super::tensors::is_linear;
 use super::weight::Weight;
 use super::{Folder, ModelError, Precision, tensor_specs};
@@ -42,8 +41,7 @@ pub fn merge(
     let mut changes = changes(adapter, direction)?;
     let mut written = Vec::new();
     for spec in tensor_specs(folder.config()) {
-        let raw = folder.read(&spec.name)?;
-        let read = Tensor::f_from_data_size(&raw.bytes, &raw.shape, kind_of(raw.dtype))?;
+        let read = folder.tensor(&spec.name, None)?;
         let read = match rounding {
             Some(precision) => rounded(read, &spec.name, precision)?,
             None => read,
@@ -51,8 +49,9 @@ pub fn merge(
         // All supported types convert to f64 exactly.
         let mut weight = read.f_to_kind(Kind::Double)?;
         if let Some(change) = changes.remove(&spec.name) {
-            if change.size() != raw.shape {
-                let reason = format!("{} is {:?}, the adapter's product is {:?}", spec.name, raw.shape, change.size());
+            if change.size() != weight.size() {
+                let reason =
+                    format!("{} is {:?}, the adapter's product is {:?}", spec.name, weight.size(), change.size());
                 return Err(ModelError::Lora(reason));
             }
             weight = weight.f_add(&change)?;

@@ -105,16 +105,30 @@ impl ErrorSum {
     /// Adds a tensor and its reference. The reference is rounded to bfloat16 first, so that errors are relative to the
     /// model in bfloat16.
     pub fn add(&mut self, reference: &Tensor, found: &Tensor) -> Result<(), TchError> {
-        let reference = reference.f_to_kind(Kind::BFloat16)?.f_to_device(found.device())?.f_to_kind(Kind::Float)?;
-        let apart = found.f_to_kind(Kind::Float)?.f_sub(&reference)?.f_abs()?;
-        let size = reference.f_abs()?;
-        // A tensor of zeros has no relative error.
-        let largest = f64::try_from(size.f_max()?)?;
-        if largest > 0.0 {
-            self.max = self.max.max(f64::try_from(apart.f_max()?)? / largest);
+        self.add_parts([Ok((reference.shallow_clone(), found.shallow_clone()))])
+    }
+
+    /// Adds a tensor and its reference as [`Self::add`], from pairs of parts, of which one is in memory at a time.
+    pub fn add_parts<E: From<TchError>>(
+        &mut self,
+        parts: impl IntoIterator<Item = Result<(Tensor, Tensor), E>>,
+    ) -> Result<(), E> {
+        let mut largest = 0.0f64;
+        let mut most_apart = 0.0f64;
+        for part in parts {
+            let (reference, found) = part?;
+            let reference = reference.f_to_kind(Kind::BFloat16)?.f_to_device(found.device())?.f_to_kind(Kind::Float)?;
+            let apart = found.f_to_kind(Kind::Float)?.f_sub(&reference)?.f_abs()?;
+            let size = reference.f_abs()?;
+            largest = largest.max(f64::try_from(size.f_max()?)?);
+            most_apart = most_apart.max(f64::try_from(apart.f_max()?)?);
+            self.apart += f64::try_from(apart.f_sum(Kind::Double)?)?;
+            self.total += f64::try_from(size.f_sum(Kind::Double)?)?;
         }
-        self.apart += f64::try_from(apart.f_sum(Kind::Double)?)?;
-        self.total += f64::try_from(size.f_sum(Kind::Double)?)?;
+        // A tensor of zeros has no relative error.
+        if largest > 0.0 {
+            self.max = self.max.max(most_apart / largest);
+        }
         Ok(())
     }
 

@@ -1,5 +1,8 @@
 //! Keys of results: BLAKE3 hashes over a canonical encoding of everything that a result depends on, its recipe.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +15,16 @@ impl Digest {
     /// Computes the hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         blake3::hash(bytes).into()
+    }
+
+    /// Returns the BLAKE3 hash of a file, which is read piece by piece.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(File::open(path)?)?;
+        Ok(hasher.finalize().into())
     }
 
     /// Parses 64 hexadecimal digits.
@@ -56,8 +69,8 @@ pub fn binary_hash() -> Digest {
     static HASH: OnceLock<Digest> = OnceLock::new();
     *HASH.get_or_init(|| {
         // A program that cannot read its own file still runs; its hash is then that of no bytes.
-        let bytes = std::env::current_exe().and_then(std::fs::read).unwrap_or_default();
-        Digest::of(&bytes)
+        let read = std::env::current_exe().and_then(|path| Digest::of_file(&path));
+        read.unwrap_or_else(|_| Digest::of(b""))
     })
 }
 

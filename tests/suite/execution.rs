@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use super::support::{Said, World, files};
@@ -179,6 +181,26 @@ pub fn peak_bytes(program: &mut Child) -> u64 {
     peak
 }
 
+/// Asserts that the peak memory of a run is within 15 % of the forecast.
+fn takes_what_is_forecast(world: &World, precision: &str) {
+    let precision = format!("model.precision={precision}");
+    let common = ["scenario.ron", "--set", &precision, "--workers", "1"];
+    // Not forked: a forked process has fewer pages of its libraries than a run that loads them.
+    let mut check = world.command(&[&["scenario", "check", "--json"][..], &common].concat());
+    let check = Said::of(check.output().expect("the binary can be run")).succeeded();
+    let said: Value = serde_json::from_str(check.stdout.lines().last().expect("a line")).expect("JSON");
+    let forecast = said["forecast"]["memory_bytes"].as_u64().expect("a number of bytes");
+    let mut run = world.command(&[&["run", "--out", &precision, "--store", "none"][..], &common].concat());
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run");
+    let peak = peak_bytes(&mut run);
+    let share = peak as f64 / forecast as f64;
+    assert!(
+        (0.85..1.15).contains(&share),
+        "{peak} B at the peak, {forecast} B forecast: {}",
+        said["forecast"]["memory"]
+    );
+}
+
 /// Rows of unequal length, so that each pass takes other sizes of memory than the one before.
 #[test]
 fn a_run_takes_the_memory_that_check_forecasts() {
@@ -190,14 +212,36 @@ fn a_run_takes_the_memory_that_check_forecasts() {
     world.edit("scenario.ron", "clients_per_round: 2, over_selection: 2, deadline: \"10m\"", "clients_per_round: 1");
     world.edit("scenario.ron", "rounds: 3", "rounds: 1");
     world.edit("scenario.ron", "local_baseline: true", "local_baseline: false");
-    // Not forked: a forked process has fewer pages of its libraries than a run that loads them.
-    let mut check = world.command(&["scenario", "check", "scenario.ron", "--workers", "1", "--json"]);
-    let check = Said::of(check.output().expect("the binary can be run")).succeeded();
-    let said: Value = serde_json::from_str(check.stdout.lines().last().expect("a line")).expect("JSON");
-    let forecast = said["forecast"]["memory_bytes"].as_u64().expect("a number of bytes");
-    let mut run = world.command(&["run", "scenario.ron", "--out", "run", "--store", "none", "--workers", "1"]);
-    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run");
-    let peak = peak_bytes(&mut run);
-    let share = peak as f64 / forecast as f64;
-    assert!((0.85..1.15).contains(&share), "{peak} B at the peak, {forecast} B forecast");
+    takes_what_is_forecast(&world, "F32");
+}
+
+/// An embedding that is by far the largest part of the model: it is not held several times while it is read.
+#[test]
+fn reading_a_model_takes_no_more_memory_than_running_it() {
+    const WORDS: usize = 400_000;
+    let world = World::new();
+    let folder = world.path("base");
+    let bytes = fs::read(folder.join("model.safetensors")).expect("weights");
+    let weights = SafeTensors::deserialize(&bytes).expect("weights");
+    let grown = |(name, view): (String, TensorView<'_>)| {
+        let mut bytes = view.data().to_vec();
+        let mut shape = view.shape().to_vec();
+        if name == "model.embed_tokens.weight" {
+            shape[0] = WORDS;
+            bytes.resize(WORDS * shape[1] * 4, 0);
+        }
+        (name, shape, bytes)
+    };
+    let tensors: Vec<_> = weights.tensors().into_iter().map(grown).collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, TensorView::new(weights.tensor(name).expect("a tensor").dtype(), shape.clone(), bytes).expect("a view"))
+    });
+    safetensors::serialize_to_file(views, None, &folder.join("model.safetensors")).expect("a file");
+    world.edit("base/config.json", "\"vocab_size\": 1024", &format!("\"vocab_size\": {WORDS}"));
+    world.edit("scenario.ron", "rounds: 3", "rounds: 1");
+    world.edit("scenario.ron", "local_baseline: true", "local_baseline: false");
+    world.edit("scenario.ron", "max_seq_length: 160", "max_seq_length: 64");
+    for precision in ["F32", "Bf16", "Nf4"] {
+        takes_what_is_forecast(&world, precision);
+    }
 }

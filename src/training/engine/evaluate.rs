@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{TchError, Tensor};
 
 use super::job::Step;
 use super::layer::{Pass, PassJob};
@@ -14,7 +14,7 @@ use super::parameters::Parameters;
 use super::trainer::Trainer;
 use crate::adapter::Adapter;
 use crate::data::Sample;
-use crate::model::{Base, Device, ErrorSum, Precision, RelativeError};
+use crate::model::{Base, ErrorSum, Precision, RelativeError};
 use crate::store::Digest;
 use crate::training::Error;
 use crate::training::kernels::ops;
@@ -113,16 +113,19 @@ impl Trainer {
     /// If the ids do not fit the model, the adapter has another layout, or LibTorch fails.
     pub fn logits(&self, adapter: &Adapter, ids: &[u32]) -> Result<Tensor, Error> {
         let _guard = self.enter();
+        let logits = logits(&self.base, &self.last_states(adapter, ids)?)?;
+        Ok(logits.f_to_kind(self.base.precision.master_kind())?)
+    }
+
+    /// Computes the rows `[ids, hidden]` that the output head is applied to.
+    fn last_states(&self, adapter: &Adapter, ids: &[u32]) -> Result<Tensor, Error> {
         let sample = predicting_everywhere(ids);
         self.check_evaluation(adapter, std::slice::from_ref(&sample))?;
         let parameters = Parameters::new(&self.placement, &self.base, adapter)?;
         let packed = pack::pack(&self.base, &[BatchPart { samples: &[sample], weight: 0.0 }])?;
         let x = self.last_rows(&parameters, &packed)?;
-        let master = self.base.precision.master_kind();
-        let (h, _) = ops::rms_norm(&x, &self.base.norm, self.base.config.rms_norm_eps, master)?;
         // The predictions are padded; the first rows are those of the ids.
-        let logits = logits(&self.base, &h)?.f_narrow(0, 0, ids.len() as i64)?;
-        Ok(logits.f_to_kind(master)?)
+        Ok(normalized(&self.base, &x)?.f_narrow(0, 0, ids.len() as i64)?)
     }
 
     /// Computes an embedding of each text: the mean over its tokens of the base model's last normalized hidden states.
@@ -140,8 +143,7 @@ impl Trainer {
         for chunk in chunks(&samples, CHUNK_TOKENS) {
             let packed = pack::pack(&self.base, &[BatchPart { samples: chunk, weight: 0.0 }])?;
             let x = self.last_rows(&parameters, &packed)?;
-            let master = self.base.precision.master_kind();
-            let (h, _) = ops::rms_norm(&x, &self.base.norm, self.base.config.rms_norm_eps, master)?;
+            let h = normalized(&self.base, &x)?;
             let h = h.f_to_kind(tch::Kind::Double)?.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
             let width = self.base.config.hidden_size;
             let states = Vec::<f64>::try_from(h.f_flatten(0, -1)?)?;
@@ -221,24 +223,33 @@ impl Trainer {
     /// Measures the distance of the logits of `ids` from those of the same base in bfloat16, and records it in the
     /// fingerprint.
     ///
-    /// The layers are loaded again from the base's `folder`, on the host, two at a time.
+    /// The layers are loaded again from the base's `folder`, on the host, two at a time, and a few rows of logits are in
+    /// memory at a time.
     ///
     /// # Errors
     /// If the folder cannot be loaded, the ids do not fit the model, or LibTorch fails.
     pub fn measure_logit_error(&mut self, folder: &Path, ids: &[u32]) -> Result<RelativeError, Error> {
+        let guard = self.enter();
         let zeros = Adapter::zeros(self.layout());
-        let own = self.logits(&zeros, ids)?;
+        let own = self.last_states(&zeros, ids)?;
+        let (bf16, states) = self.bf16_states(folder, &zeros, ids)?;
         let mut sum = ErrorSum::default();
-        sum.add(&self.bf16_logits(folder, &zeros, ids)?, &own)?;
+        let rows_max = (COMPARED_LOGITS / self.base.config.vocab_size).max(1);
+        sum.add_parts((0..ids.len()).step_by(rows_max).map(|start| {
+            let rows = rows_max.min(ids.len() - start);
+            let part = |states: &Tensor| states.f_narrow(0, start as i64, rows as i64);
+            Ok::<_, Error>((logits(&bf16, &part(&states)?)?, logits(&self.base, &part(&own)?)?))
+        }))?;
+        drop(guard);
         self.fingerprint.base.logit_error = Some(sum.relative());
         Ok(sum.relative())
     }
 
-    /// Computes the logits `[ids, vocab]` of the base in `folder` in bfloat16 and returns them in f32. The adapter
-    /// `zeros` changes nothing, so that its part for the lowest layer serves for every layer.
-    fn bf16_logits(&self, folder: &Path, zeros: &Adapter, ids: &[u32]) -> Result<Tensor, Error> {
-        let _guard = self.enter();
-        let (mut base, layers) = Base::load_without_layers(folder, Precision::Bf16, Device::Cpu)?;
+    /// Computes the rows `[ids, hidden]` that the output head is applied to, by the base of `folder` in bfloat16, and returns
+    /// them with that base, which has no layers. The adapter `zeros` changes nothing, so that its part for the lowest layer
+    /// serves for every layer.
+    fn bf16_states(&self, folder: &Path, zeros: &Adapter, ids: &[u32]) -> Result<(Base, Tensor), Error> {
+        let (mut base, layers) = self.base.bf16_without_layers(folder)?;
         let sample = predicting_everywhere(ids);
         let packed = pack::pack(&base, &[BatchPart { samples: &[sample], weight: 0.0 }])?;
         let parameters = Parameters::new(&self.placement, &base, zeros)?;
@@ -253,10 +264,17 @@ impl Trainer {
             x = Pass { base: &base, packed: &packed, trainees: &trainees }.forward(0, x)?.0;
             base.blocks.remove(0);
         }
-        let (h, _) = ops::rms_norm(&x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?;
-        let logits = logits(&base, &h)?.f_narrow(0, 0, ids.len() as i64)?;
-        Ok(logits.f_to_kind(base.precision.master_kind())?)
+        let states = normalized(&base, &x)?.f_narrow(0, 0, ids.len() as i64)?;
+        Ok((base, states))
     }
+}
+
+/// Number of logits that are compared at a time with those in bfloat16, in whole rows.
+const COMPARED_LOGITS: usize = 1 << 20;
+
+/// Returns the rows that the output head is applied to.
+fn normalized(base: &Base, x: &Tensor) -> Result<Tensor, TchError> {
+    Ok(ops::rms_norm(x, &base.norm, base.config.rms_norm_eps, base.precision.master_kind())?.0)
 }
 
 /// Returns a sample in which each of `ids` predicts the next token. A placeholder token is appended for the last one to

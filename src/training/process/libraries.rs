@@ -45,9 +45,7 @@ fn hash(path: &Path) -> Option<Digest> {
     {
         return Some(known);
     }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(fs::File::open(path).ok()?).ok()?;
-    Some(Digest::from(hasher.finalize()))
+    Digest::of_file(path).ok()
 }
 
 /// Returns the hash that the library with these facts had when the program was built.
