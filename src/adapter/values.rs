@@ -59,6 +59,17 @@ impl Adapter {
         Self { layout, values }
     }
 
+    /// Returns the adapter with only the first `rank` rows of each A and columns of each B; the others are zero, and stay zero in
+    /// training, since each is the other's factor in its gradient.
+    pub fn truncated(&self, rank: usize) -> Adapter {
+        let mut values = self.values.clone();
+        for (module, (a, b)) in self.layout.modules.iter().zip(self.layout.ranges()) {
+            values[a].chunks_exact_mut(module.in_features).skip(rank).for_each(|row| row.fill(0.0));
+            values[b].chunks_exact_mut(self.layout.rank).for_each(|row| row[rank..].fill(0.0));
+        }
+        Adapter { layout: self.layout.clone(), values }
+    }
+
     /// Computes `self - base`, the update of a client that started from `base`.
     ///
     /// # Panics

@@ -107,6 +107,14 @@ pub fn error_of_factors(layout: &Layout, updates: &[Update], weights: &[f64]) ->
     AggregationError { modules }
 }
 
+/// Computes the Frobenius norm of all products s B A of an adapter as one vector, with the factor s = alpha / r.
+pub fn product_norm(adapter: &Adapter) -> f64 {
+    // The mean of the products of one adapter is that adapter's.
+    let alone = Update { adapter, base: adapter, weight: 1.0, discount: 1.0 };
+    let modules = error_of_factors(&adapter.layout, &[alone], &[1.0]).modules;
+    libm::sqrt(modules.iter().map(|module| module.norm * module.norm).sum())
+}
+
 /// Sum of products of columns and rows: the difference, and after it the product of the means, which together give the mean of
 /// products.
 struct Terms {

@@ -1,7 +1,7 @@
 //! Translation of a scenario's method into its rules: additions to local training, and the server's step.
 
 use super::{AdaptiveOptimizer, Momentum, ServerRule, SquareRule};
-use crate::scenario::{self, Algorithm, FirstMoment, Mean, ScenarioSpec, SecondMoment};
+use crate::scenario::{self, Algorithm, Averages, FirstMoment, Mean, ScenarioSpec, SecondMoment};
 
 /// Additions of a method to local training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -56,8 +56,10 @@ impl Method {
             }
             Algorithm::Local => method.is_alone = true,
         }
-        if scenario.lora_method().mean == Mean::Products {
-            method.server = ServerRule::Products;
+        match scenario.lora_method().averages {
+            Averages::Factors => {}
+            Averages::FactorsByNorm => method.server = ServerRule::AverageByNorm,
+            Averages::Products => method.server = ServerRule::Products,
         }
         method
     }

@@ -20,7 +20,7 @@ mod server;
 mod tests;
 
 pub use adaptive::{AdaptiveOptimizer, SquareRule};
-pub use aggregation_error::{AggregationError, ModuleError, error_of_factors, have_mean_of_products};
+pub use aggregation_error::{AggregationError, ModuleError, error_of_factors, have_mean_of_products, product_norm};
 pub use attack::{AttackRule, Perturbation, alie_z};
 pub use averaging::{MeanUpdate, Update, mean_update};
 pub use control::{ControlChange, correction, next_client_control, next_server_control};

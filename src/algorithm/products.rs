@@ -245,6 +245,14 @@ mod tests {
         let (change, error) = products_change(&server, &updates, &weights);
         let far = distance(&products(&applied(&server, &change)), &mean);
         assert!(best > 0.01 && (far - best).abs() < 1e-6, "{far} where {best} is the least");
+        // What a client of rank 1 gets of it is nearest among matrices of rank 1.
+        let nearest = |part: &[f64]| -> f64 {
+            let pairs = apart(part.chunks(INPUTS).map(<[f64]>::to_vec).collect());
+            pairs.iter().skip(1).flat_map(|pair| &pair.image).map(|value| value * value).sum()
+        };
+        let least = mean.chunks(OUTPUTS * INPUTS).map(nearest).sum::<f64>().sqrt();
+        let far = distance(&products(&applied(&server, &change).truncated(1)), &mean);
+        assert!(least > best && (far - least).abs() < 1e-6, "{far} where {least} is the least");
         let size = mean.iter().map(|value| value * value).sum::<f64>().sqrt();
         assert!((error.total().unwrap() - best / size).abs() < 1e-12, "{error:?} where {best} of {size} is lost");
     }

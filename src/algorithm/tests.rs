@@ -153,4 +153,9 @@ fn factors_of_the_worked_example_are_averaged_as_each_method_says() {
     assert_eq!(shared.values, [1.0, 2.0, 0.0, 0.0]);
     assert_product(&Factors::B.replaced(&shared, &clients[0]), [[1.0, 2.0], [0.0, 0.0]]);
     assert_product(&Factors::B.replaced(&shared, &clients[1]), [[0.0, 0.0], [1.0, 2.0]]);
+    // HetLoRA: the norms of the products are 2 and 4, so the weights are 1/3 and 2/3, whatever rows the clients have.
+    let norms = [0, 1].map(|client| product_norm(&clients[client]));
+    assert_eq!(norms, [2.0, 4.0]);
+    let het = aggregated(&start, &clients, norms, Factors::Both);
+    assert_product(&het, [[2.0 / 9.0, 8.0 / 9.0], [4.0 / 9.0, 16.0 / 9.0]]);
 }

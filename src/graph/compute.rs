@@ -71,6 +71,7 @@ impl<'a> Compute<'a> {
             Node::Personal { factors, .. } => {
                 Ok(first_model(Arc::new(factors.replaced(inputs[0].adapter(), inputs[1].adapter()))))
             }
+            Node::Truncated { rank, .. } => Ok(first_model(Arc::new(inputs[0].adapter().truncated(*rank)))),
             Node::Attack(order) => Ok(attack::attack(order, inputs)),
             Node::Aggregate { .. } => Ok(aggregate(node, inputs)),
             Node::Benchmark { benchmark, .. } => {
@@ -294,7 +295,11 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
     let mut updates = Vec::with_capacity(parts.len());
     for ((pair, adapter), contribution) in pairs.chunks_exact(2).zip(&received).zip(parts) {
         let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
-        let weight = if usable { contribution.weight } else { 0.0 };
+        let weight = match rule {
+            _ if !usable || contribution.weight == 0.0 => 0.0,
+            ServerRule::AverageByNorm => algorithm::product_norm(adapter),
+            _ => contribution.weight,
+        };
         let base = pair[1].adapter();
         updates.push(Update { adapter, base, weight, discount: contribution.discount });
     }

@@ -96,6 +96,10 @@ impl Node {
             factors: Factors,
         }
         #[derive(Serialize)]
+        struct Cut {
+            rank: usize,
+        }
+        #[derive(Serialize)]
         struct Steps {
             steps: u32,
             learning_rate: f64,
@@ -127,6 +131,7 @@ impl Node {
             Self::Moments { .. } => ("moments v1", false, text(&())),
             Self::Kept { factors, .. } => ("kept v1", false, text(&Own { factors: *factors })),
             Self::Personal { factors, .. } => ("personal v1", false, text(&Own { factors: *factors })),
+            Self::Truncated { rank, .. } => ("truncated v1", false, text(&Cut { rank: *rank })),
             Self::Cohort(members) => ("cohort v2", true, text(&members.iter().map(member).collect::<Vec<_>>())),
             Self::Member { index, .. } => ("member v2", false, text(&Place { index: *index })),
             Self::Control(control) => {

@@ -7,7 +7,7 @@ use super::reported_run::ReportedRun;
 use super::units;
 use crate::ledger::{RunKind, RunState};
 use crate::results::{Learning, MainFigures};
-use crate::scenario::FederatedLora;
+use crate::scenario::{FederatedLora, Lora};
 
 /// A named fact.
 pub struct Fact {
@@ -194,10 +194,7 @@ pub fn facts(run: &ReportedRun) -> Vec<Fact> {
         fact("seed", manifest.seed.to_string()),
         fact("method", method(run)),
         fact("protocol", protocol(run)),
-        fact(
-            "adapter",
-            format!("LoRA, rank {}, alpha {}", run.scenario.model.lora.rank, run.scenario.model.lora.alpha),
-        ),
+        fact("adapter", adapter(&run.scenario.model.lora)),
         fact("determinism grade", manifest.grade.clone()),
         fact("numerics", manifest.numerics_class.clone()),
         fact("made by", format!("fedreplay {}, schema {}", manifest.fedreplay_version, manifest.schema_version)),
@@ -223,6 +220,15 @@ fn variant(value: &impl serde::Serialize) -> String {
         Ok(serde_json::Value::Object(fields)) => fields.keys().next().cloned().unwrap_or_default(),
         _ => String::new(),
     }
+}
+
+/// Describes the shape of the adapter, with the ranks of devices that have lower ones.
+fn adapter(lora: &Lora) -> String {
+    let mut ranks = lora.rank.to_string();
+    for (class, rank) in &lora.ranks {
+        ranks += &format!(" ({class}: {rank})");
+    }
+    format!("LoRA, rank {ranks}, alpha {}", lora.alpha)
 }
 
 /// Returns the name of the federated method, with the LoRA method, the robust rule and the attack if there are any.

@@ -413,12 +413,16 @@ impl<'a> Planner<'a> {
         let is_alone = self.is_alone();
         let mut trainings = Vec::new();
         let mut weights = Vec::new();
+        // Clients of one rank begin with one node.
+        let mut starts = BTreeMap::new();
         for counted in &scheduled.round.counted_tasks {
             let start = self.versions[counted.based_on_version as usize];
             let task = scheduled.counted(counted.task);
             let round = self.tasks.round_of(task);
             let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
             weights.push(if is_alone { 0.0 } else { self.tasks.weight(counted.client, &training, round) });
+            let rank = self.inputs.facts.rank(self.spec(), counted.client);
+            let start = *starts.entry((start, rank)).or_insert_with(|| self.cut_to_rank(start, rank));
             let personal = self.states.personal(counted.client, start);
             let own = self.own_models.get(&counted.client).copied().unwrap_or(personal);
             let node = self.states.train(own, training);
@@ -434,6 +438,14 @@ impl<'a> Planner<'a> {
         }
         updates.extend(self.add_grouped(trainings));
         weights
+    }
+
+    /// Returns the model that clients of a rank get of a model of the server: that model, or one of their lower rank.
+    fn cut_to_rank(&self, server: NodeId, rank: u32) -> NodeId {
+        if rank == self.spec().model.lora.rank {
+            return server;
+        }
+        self.executor.add(Node::Truncated { server, rank: rank as usize })
     }
 
     /// Adds trainings to the graph: one by one, or in cohorts that are part of their keys. Returns them in the same
@@ -523,7 +535,7 @@ impl<'a> Planner<'a> {
 
     /// Adds a client's local baseline: one task per round of the scenario, each from the model of the one before.
     fn local(&self, client: u32) -> OwnModel {
-        let mut model = self.versions[0];
+        let mut model = self.cut_to_rank(self.versions[0], self.inputs.facts.rank(self.spec(), client));
         let mut states = ClientStates::new(self.executor, false, Factors::None);
         for round in 1..=self.spec().rounds {
             let training = self.tasks.alone(client, u64::from(round - 1), round);

@@ -23,7 +23,7 @@ const PROTOCOLS: [&str; 6] = [
 ];
 
 /// Other settings, as overrides. Privacy bounds what a client weighs.
-const OTHERS: [&[&str]; 14] = [
+const OTHERS: [&[&str]; 15] = [
     &[r#"privacy={"UserLevel":{"clipping":{"Fixed":{"norm":1}},"noise_multiplier":1,"delta":1e-5,"weight_bound":1}}"#],
     &[r#"privacy={"FedLlmBenchDp":{}}"#],
     &["server.aggregation=Median"],
@@ -35,6 +35,7 @@ const OTHERS: [&[&str]; 14] = [
     &["server.aggregation=NormBounding(bound: 1)"],
     &["server.aggregation=CenteredClipping"],
     &[r#"attackers={"clients":{"Number":1},"attack":{"SignFlip":{"factor":1}}}"#],
+    &[r#"model.lora.ranks={"laptop":2}"#],
     &["training.optimizer_state=Kept"],
     &["training.objective=Dpo"],
     &["evaluation.local_baseline=true"],
@@ -115,7 +116,7 @@ pub fn combinations() -> String {
     for sets in OTHERS {
         let (field, value) = sets[0].split_once('=').expect("it is an override");
         let value = match field {
-            "attackers" => "any",
+            "attackers" | "model.lora.ranks" => "any",
             _ => value.trim_start_matches(['{', '"']).split(['"', '(']).next().unwrap_or(value),
         };
         let _ = write!(page, "| `{field}: {value}` |");

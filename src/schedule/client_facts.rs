@@ -33,6 +33,14 @@ pub struct Clients {
     pub costs: TaskCosts,
 }
 
+impl Clients {
+    /// Returns the rank of a client's adapter under a scenario.
+    pub fn rank(&self, scenario: &ScenarioSpec, client: u32) -> u32 {
+        let place = self.placement.places[client as usize];
+        scenario.rank_of(&self.placement.devices[place.device as usize].name)
+    }
+}
+
 /// Amount of data of one client.
 struct Amount {
     id: Option<Box<str>>,
@@ -59,7 +67,7 @@ pub fn of_rows(
         train_tokens: client.train.tokens(),
         longest_tokens: client.train.longest(),
     });
-    outline(scenario, amounts, config, trace)
+    outline(scenario, amounts, |client| rows[client].id.clone(), config, trace)
 }
 
 /// Returns the clients of a scenario without data, on a model of this shape.
@@ -73,7 +81,7 @@ pub fn of_synthetic(
     trace: &Trace,
 ) -> Result<Clients, ScheduleError> {
     let amounts = (0..synthetic.clients).map(|client| synthetic_amount(scenario, synthetic, client));
-    outline(scenario, amounts, config, trace)
+    outline(scenario, amounts, |client| name_of(None, client), config, trace)
 }
 
 /// Draws the amount of data of a synthetic client. Each client has its own random stream.
@@ -92,22 +100,25 @@ fn synthetic_amount(scenario: &ScenarioSpec, synthetic: &Synthetic, client: u32)
     Amount { id: None, train_rows, held_out_rows, train_tokens, longest_tokens: tokens }
 }
 
-/// Computes the costs of each client's task and places the clients on devices and links.
+/// Places the clients, whose names in the data `name` returns, on devices and links, and computes the costs of each one's task.
 fn outline(
     scenario: &ScenarioSpec,
     amounts: impl ExactSizeIterator<Item = Amount>,
+    name: impl Fn(usize) -> String,
     config: &Config,
     trace: &Trace,
 ) -> Result<Clients, ScheduleError> {
     let layout = lora_spec(scenario).layout(config)?;
     let clients = amounts.len();
     let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), Layout::clone(&layout), clients);
+    let placement = Placed::new(scenario, clients, name, trace)?;
     let mut facts = Vec::with_capacity(clients);
-    for amount in amounts {
+    for (amount, place) in amounts.zip(&placement.places) {
         // Work is costed with rows of mean length, peak memory with the longest row.
         let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
         let steps = scenario.steps(amount.train_rows.into(), clients);
-        let work = costs.row(mean_tokens, amount.longest_tokens, steps).ok_or(ScheduleError::TaskTooLarge {
+        let rank = scenario.rank_of(&placement.devices[place.device as usize].name);
+        let work = costs.row(mean_tokens, amount.longest_tokens, steps, rank).ok_or(ScheduleError::TaskTooLarge {
             tokens: amount.longest_tokens,
             batch_size: scenario.training.batch_size,
             layers: config.layers,
@@ -116,7 +127,6 @@ fn outline(
         let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
-    let placement = Placed::new(scenario, clients, |client| name_of(facts[client].id.as_deref(), client), trace)?;
     Ok(Clients { facts, placement, costs })
 }
 

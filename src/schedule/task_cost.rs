@@ -14,9 +14,9 @@ pub struct TaskCosts {
     training: sim::LoraTraining,
     layout: Layout,
     clients: usize,
-    /// Transfers in odd rounds, from 1, and in even ones.
-    traffic: [sim::Traffic; 2],
-    rows: BTreeMap<(u64, u64, u32), u32>,
+    /// Transfers in odd rounds, from 1, and in even ones, by rank.
+    traffic: BTreeMap<u32, [sim::Traffic; 2]>,
+    rows: BTreeMap<(u64, u64, u32, u32), u32>,
     works: Vec<sim::Work>,
 }
 
@@ -57,28 +57,34 @@ impl TaskCosts {
             wire_overhead_bytes: 0,
             downloads_base: scenario.server.sends_base,
         };
-        let traffic = [1, 2].map(|round| traffic(scenario, &layout, clients, round));
+        let lora = &scenario.model.lora;
+        let mut by_rank = BTreeMap::new();
+        for &rank in lora.ranks.values().chain([&lora.rank]) {
+            let layout = Layout { rank: rank as usize, ..layout.clone() };
+            by_rank.insert(rank, [1, 2].map(|round| traffic(scenario, &layout, clients, round)));
+        }
+        let traffic = by_rank;
         Self { training, layout, clients, traffic, rows: BTreeMap::new(), works: vec![] }
     }
 
-    /// Returns the row of a client whose tasks have `steps` steps, on rows of `mean_tokens` on average and
+    /// Returns the row of a client of this rank whose tasks have `steps` steps, on rows of `mean_tokens` on average and
     /// `longest_tokens` at most, and adds it if there is none yet.
     ///
     /// Operations and memory traffic are those of rows of the mean length, since the simulator does not know which rows
     /// a task draws; the peak memory is that of a batch of the longest rows. `None` if a size does not fit in 64 bits.
-    pub fn row(&mut self, mean_tokens: u64, longest_tokens: u64, steps: u32) -> Option<u32> {
-        if let Some(&row) = self.rows.get(&(mean_tokens, longest_tokens, steps)) {
+    pub fn row(&mut self, mean_tokens: u64, longest_tokens: u64, steps: u32, rank: u32) -> Option<u32> {
+        if let Some(&row) = self.rows.get(&(mean_tokens, longest_tokens, steps, rank)) {
             return Some(row);
         }
         // The mean length gives operations and memory traffic, the greatest length gives the peak memory.
-        let training = sim::LoraTraining { steps: steps.into(), ..self.training.clone() };
+        let training = sim::LoraTraining { steps: steps.into(), rank: rank.into(), ..self.training.clone() };
         let mean = sim::LoraTraining { sequence: mean_tokens.max(1), ..training.clone() };
         let longest = sim::LoraTraining { sequence: longest_tokens.max(1), ..training };
         if !(fits(&mean) && fits(&longest)) {
             return None;
         }
         let row = self.works.len() as u32;
-        let [odd, even] = self.traffic;
+        let [odd, even] = self.traffic[&rank];
         self.works.push(sim::Work {
             peak_memory_bytes: longest.peak_memory_bytes(),
             download_bytes: odd.download_bytes,
@@ -86,7 +92,7 @@ impl TaskCosts {
             every_second_round: Some(even).filter(|&even| even != odd),
             ..mean.work()
         });
-        self.rows.insert((mean_tokens, longest_tokens, steps), row);
+        self.rows.insert((mean_tokens, longest_tokens, steps, rank), row);
         Some(row)
     }
 
@@ -95,7 +101,7 @@ impl TaskCosts {
         &self.works
     }
 
-    /// Returns the transfers of a task in odd rounds, from 1, and in even ones, under the scenario that is in force then.
+    /// Returns the transfers of a task of the server's rank in odd rounds, from 1, and in even ones, under the scenario that is in force then.
     /// Those between two aggregators are those of odd rounds.
     pub fn traffic(&self, scenario: &ScenarioSpec) -> [sim::Traffic; 2] {
         [1, 2].map(|round| traffic(scenario, &self.layout, self.clients, round))

@@ -1,6 +1,6 @@
 //! Federated methods made for LoRA: what each trains, sends, averages and keeps, computed again from the updates of runs.
 
-use fedreplay::ledger::{EvalSubject, RunTables};
+use fedreplay::ledger::{EvalSubject, PopulationRow, RunTables, TableView};
 
 use super::methods::PROTOCOLS;
 use super::recomputed::{self, Optimizer, Training};
@@ -304,6 +304,194 @@ fn flexlora_by_its_name_is_the_mean_of_products() {
         std::fs::read(world.path(&format!("{out}/adapters/round-00004/adapter_model.safetensors"))).expect("an adapter")
     };
     assert_eq!(last("named", "FlexLora", "FedAvg()"), last("mean", "FedIt", "FedAvg(mean: Products)"));
+}
+
+/// Clients on slow devices have rank 1, the others the server's rank 2.
+const MIXED: [&str; 6] = [
+    "--set",
+    r#"population.devices={"quick": (speed: "1 GFLOP/s"), "slow": (speed: "50 MFLOP/s")}"#,
+    "--set",
+    r#"population.mix=[(share: 1, device: "quick", link: "home"), (share: 1, device: "slow", link: "home")]"#,
+    "--set",
+    r#"model.lora.ranks={"slow": 1}"#,
+];
+
+impl Played {
+    /// Places of each module's A `[2, inputs]` and B `[outputs, 2]`, which follow each other.
+    fn modules(&self) -> Vec<[std::ops::Range<usize>; 2]> {
+        let mut ends: Vec<usize> =
+            (1..self.is_of_a.len()).filter(|&place| self.is_of_a[place] != self.is_of_a[place - 1]).collect();
+        ends.push(self.is_of_a.len());
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let parts: Vec<_> = starts.zip(&ends).map(|(start, &end)| start..end).collect();
+        parts.chunks_exact(2).map(|pair| [pair[0].clone(), pair[1].clone()]).collect()
+    }
+
+    /// Places of the second row of each A and column of each B.
+    fn of_second_rank(&self) -> Vec<usize> {
+        let mut places = Vec::new();
+        for [a, b] in self.modules() {
+            places.extend(a.start + a.len() / 2..a.end);
+            places.extend(b.skip(1).step_by(2));
+        }
+        places
+    }
+
+    /// Products B A of all modules, with alpha / r = 2.
+    fn products(&self, adapter: &[f64]) -> Vec<f64> {
+        let mut products = Vec::new();
+        for [a, b] in self.modules() {
+            let rows: Vec<&[f64]> = adapter[a.clone()].chunks_exact(a.len() / 2).collect();
+            for column in adapter[b].chunks_exact(2) {
+                products.extend(rows[0].iter().zip(rows[1]).map(|(x, y)| 2.0 * (column[0] * x + column[1] * y)));
+            }
+        }
+        products
+    }
+
+    /// Rank of each client, by its device in the population.
+    fn ranks(&self) -> Vec<u64> {
+        let population = TableView::read::<PopulationRow>(&self.world.path("run")).expect("a population");
+        let devices = population.texts("device").expect("devices");
+        devices.iter().map(|device| if *device == Some("slow") { 1 } else { 2 }).collect()
+    }
+}
+
+#[test]
+fn hetlora_weighs_by_norms_and_clients_have_the_ranks_of_their_devices() {
+    let played = Played::new("HetLora", "FedAvg()", 4, &MIXED);
+    let ranks = played.ranks();
+    assert!(ranks.contains(&1) && ranks.contains(&2), "{ranks:?}");
+    let second = played.of_second_rank();
+    let tables = RunTables::read(&played.world.path("run")).expect("tables");
+    let tasks = tables.tasks().expect("tasks");
+    let column = |name: &str| tasks.counts(name).expect("counts");
+    let values = played.is_of_a.len() as u64;
+    for (client, (down, up)) in
+        column("client").into_iter().zip(column("bytes_down").into_iter().zip(column("bytes_up")))
+    {
+        let bytes = 4 * values * ranks[client as usize] / 2;
+        assert_eq!((down, up), (bytes, bytes), "client {client}");
+    }
+    let weights = tasks.numbers("weight").expect("weights");
+    let (mut cut, mut round_weights) = (0, weights.into_iter().flatten());
+    for (round, pair) in played.models.windows(2).enumerate() {
+        let updates: Vec<_> = played.trainings.iter().filter(|training| training.from == round as u64).collect();
+        let norms = updates
+            .iter()
+            .map(|update| played.products(&update.adapter).iter().map(|value| value * value).sum::<f64>().sqrt());
+        let norms: Vec<f64> = norms.collect();
+        let total: f64 = norms.iter().sum();
+        let mut expected = vec![0.0; pair[0].len()];
+        for (update, norm) in updates.iter().zip(&norms) {
+            let weight = round_weights.next().expect("a weight");
+            assert!((weight / (norm / total) - 1.0).abs() < 1e-9, "{weight} for {}", norm / total);
+            if ranks[update.client as usize] == 1 {
+                cut += 1;
+                assert!(
+                    second.iter().all(|&place| update.adapter[place] == 0.0),
+                    "client {} has rank 1",
+                    update.client
+                );
+            }
+            assert_ne!(played.changes(&pair[0], &update.adapter), [false, false]);
+            expected.iter_mut().zip(&update.adapter).for_each(|(sum, value)| *sum += weight * value);
+        }
+        for (found, expected) in pair[1].iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-7, "{found} for {expected}");
+        }
+    }
+    assert!(cut > 0 && cut < played.trainings.len(), "{cut}");
+    played.world.fedreplay(&["verify", "run"]).succeeded();
+    for more in [&[][..], &["--round", "3"], &["--client", "1"]] {
+        played.world.fedreplay(&[&["replay", "run", "--store", "none"], more].concat()).succeeded();
+    }
+}
+
+#[test]
+fn flexlora_gives_each_client_the_nearest_of_its_rank() {
+    let sets = [&MIXED[..], &["--set", "evaluation.local_baseline=true"]].concat();
+    let played = Played::new("FlexLora", "FedAvg(weights: Uniform)", 4, &sets);
+    let ranks = played.ranks();
+    let second = played.of_second_rank();
+    let tables = RunTables::read(&played.world.path("run")).expect("tables");
+    let totals = tables.rounds().numbers("aggregation_error").expect("errors");
+    for (round, pair) in played.models.windows(2).enumerate() {
+        let updates: Vec<_> = played.trainings.iter().filter(|training| training.from == round as u64).collect();
+        let mut mean = vec![0.0; played.products(&pair[0]).len()];
+        for update in &updates {
+            let is_cut = second.iter().all(|&place| update.adapter[place] == 0.0);
+            assert_eq!(is_cut, ranks[update.client as usize] == 1);
+            for (sum, value) in mean.iter_mut().zip(played.products(&update.adapter)) {
+                *sum += value / updates.len() as f64;
+            }
+        }
+        // The ledger has the relative distance that rank 2 leaves.
+        let distance: f64 =
+            played.products(&pair[1]).iter().zip(&mean).map(|(found, mean)| (found - mean).powi(2)).sum::<f64>().sqrt();
+        let size = mean.iter().map(|value| value * value).sum::<f64>().sqrt();
+        let total = totals[round].expect("an error");
+        assert!((distance / size - total).abs() < 1e-6, "{} for {total}", distance / size);
+    }
+    // A client alone has its rank, too.
+    let locals = recomputed::adapters(&played.world.path("run"), &played.world.path("store"), "truncated");
+    assert!(locals.iter().all(|adapter| second.iter().all(|&place| adapter[place] == 0.0)));
+    played.world.fedreplay(&["replay", "run", "--store", "none"]).succeeded();
+}
+
+#[test]
+fn ranks_of_devices_name_what_is_wrong_with_them() {
+    let world = World::new();
+    let refusals = [
+        ("HetLora", r#"{"phone": 1}"#, vec![], "model.lora.ranks.phone: population.devices has no class of this name"),
+        (
+            "HetLora",
+            r#"{"quick": 0}"#,
+            vec![],
+            "model.lora.ranks.quick: it is 0, and must be from 1 to model.lora.rank",
+        ),
+        (
+            "HetLora",
+            r#"{"quick": 3}"#,
+            vec![],
+            "model.lora.ranks.quick: it is 3, and must be from 1 to model.lora.rank",
+        ),
+        (
+            "FedIt",
+            r#"{"quick": 1}"#,
+            vec![],
+            "FedIT has one rank; methods that take several: federated_lora FlexLora or HetLora",
+        ),
+        ("FfaLora", r#"{"quick": 1}"#, vec![], "FFA-LoRA has one rank"),
+        (
+            "FlexLora",
+            r#"{"quick": 1}"#,
+            vec!["server.protocol=Buffered(concurrency: 3, buffer_size: 2)"],
+            "it requires synchronous rounds",
+        ),
+        (
+            "FlexLora",
+            r#"{"quick": 1}"#,
+            vec![r#"attackers=(clients: Number(1), attack: SignFlip(factor: 1))"#],
+            "it does not go with attackers",
+        ),
+        ("HetLora", "{}", vec!["algorithm.FedAvg.weights=Uniform"], "algorithm.weights: it does not go with HetLoRA"),
+        (
+            "HetLora",
+            "{}",
+            vec!["server.protocol=Asynchronous(concurrency: 2)"],
+            "server.protocol: it does not go with HetLoRA",
+        ),
+        ("HetLora", "{}", vec!["algorithm=FedAdam()"], "algorithm: it does not go with HetLoRA"),
+        ("HetLora", "{}", vec!["server.aggregation=Median"], "server.aggregation: it does not go with HetLoRA"),
+    ];
+    for (method, ranks, sets, reason) in refusals {
+        world.write("scenario.ron", &scenario(method, "FedAvg()", 3));
+        let ranks = format!("model.lora.ranks={ranks}");
+        let sets: Vec<&str> = sets.into_iter().chain([ranks.as_str()]).flat_map(|set| ["--set", set]).collect();
+        world.run("refused", &sets).refused(2, &[reason]);
+    }
+    assert!(!world.path("refused").exists());
 }
 
 /// The cells of a line of a table: the first is the name of the row.

@@ -1,9 +1,8 @@
 //! FedIT: Zhang et al., "Towards Building the Federated GPT", ICASSP 2024, arXiv 2305.05644, section 3.2. Both factors are averaged
 //! separately, as in FedLLM-Bench, although the product of the means is not the mean of the products.
 
-use super::LoraMethod;
+use super::{Averages, LoraMethod};
 use crate::adapter::Factors;
-use crate::scenario::schema::Mean;
 
 pub(super) const METHOD: LoraMethod = LoraMethod {
     name: "FedIT",
@@ -12,6 +11,7 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     sends: |_| Factors::Both,
     receives: |_, _| Factors::Both,
     keeps: Factors::None,
-    mean: Mean::Factors,
+    averages: Averages::Factors,
+    takes_mixed_ranks: false,
     clash: |_| None,
 };

@@ -2,9 +2,9 @@
 //! section 4. There is no model of the server: what is evaluated is A of the server with B of each client, and B is zero at a client
 //! that has not trained yet.
 
-use super::{Clash, LoraMethod, apart, asynchronous};
+use super::{Averages, Clash, LoraMethod, apart, asynchronous};
 use crate::adapter::Factors;
-use crate::scenario::schema::{Algorithm, Mean, ScenarioSpec};
+use crate::scenario::schema::{Algorithm, ScenarioSpec};
 
 pub(super) const METHOD: LoraMethod = LoraMethod {
     name: "FedSA-LoRA",
@@ -13,7 +13,8 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     sends: |_| Factors::A,
     receives: |_, _| Factors::A,
     keeps: Factors::B,
-    mean: Mean::Factors,
+    averages: Averages::Factors,
+    takes_mixed_ranks: false,
     clash,
 };
 

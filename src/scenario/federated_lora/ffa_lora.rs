@@ -2,9 +2,8 @@
 //! drawn from the run's seed, so no client needs to be sent it. With one A for all, the mean of the products is the product of the
 //! means, and noise on B stays linear in the product.
 
-use super::{LoraMethod, apart};
+use super::{Averages, LoraMethod, apart};
 use crate::adapter::Factors;
-use crate::scenario::schema::Mean;
 
 pub(super) const METHOD: LoraMethod = LoraMethod {
     name: "FFA-LoRA",
@@ -13,6 +12,7 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     sends: |_| Factors::B,
     receives: |_, _| Factors::B,
     keeps: Factors::None,
-    mean: Mean::Factors,
+    averages: Averages::Factors,
+    takes_mixed_ranks: false,
     clash: apart,
 };

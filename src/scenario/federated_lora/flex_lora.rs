@@ -1,9 +1,9 @@
 //! FlexLoRA: Bai et al., "Federated Fine-tuning of Large Language Models under Heterogeneous Tasks and Client Resources", NeurIPS
 //! 2024, arXiv 2402.11505, section 3, with one rank for all clients.
 
-use super::{Clash, LoraMethod, apart};
+use super::{Averages, Clash, LoraMethod, apart};
 use crate::adapter::Factors;
-use crate::scenario::schema::{Algorithm, Mean, ScenarioSpec};
+use crate::scenario::schema::{Algorithm, ScenarioSpec};
 
 pub(super) const METHOD: LoraMethod = LoraMethod {
     name: "FlexLoRA",
@@ -12,7 +12,8 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     sends: |_| Factors::Both,
     receives: |_, _| Factors::Both,
     keeps: Factors::None,
-    mean: Mean::Products,
+    averages: Averages::Products,
+    takes_mixed_ranks: true,
     clash,
 };
 

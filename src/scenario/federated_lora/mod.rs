@@ -23,9 +23,22 @@ pub struct LoraMethod {
     /// Factors of its own that a client keeps from task to task; nobody else sees them.
     pub keeps: Factors,
     /// Quantity that the server averages.
-    pub mean: Mean,
+    pub averages: Averages,
+    /// Whether clients may have lower ranks than the server, by their devices.
+    pub takes_mixed_ranks: bool,
     /// Returns the field that the method does not go with, and the reason.
     pub(super) clash: fn(&ScenarioSpec) -> Option<Clash>,
+}
+
+/// Quantity that the server averages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Averages {
+    /// A and B, each by itself.
+    Factors,
+    /// A and B, each by itself, with weights in proportion to the Frobenius norm of the client's products B A.
+    FactorsByNorm,
+    /// The products B A.
+    Products,
 }
 
 /// Field that a method does not go with, and the reason.
@@ -55,6 +68,7 @@ methods! {
     RoLora => ro_lora,
     FedSaLora => fed_sa_lora,
     FlexLora => flex_lora,
+    HetLora => het_lora,
 }
 
 impl ScenarioSpec {
@@ -69,7 +83,12 @@ impl ScenarioSpec {
             self.algorithm,
             Algorithm::FedAvg { mean: Mean::Products, .. } | Algorithm::FedProx { mean: Mean::Products, .. }
         );
-        by_algorithm || self.lora_method().mean == Mean::Products
+        by_algorithm || self.lora_method().averages == Averages::Products
+    }
+
+    /// Returns the rank of clients on devices of a class.
+    pub fn rank_of(&self, class: &str) -> u32 {
+        self.model.lora.ranks.get(class).copied().unwrap_or(self.model.lora.rank)
     }
 
     /// Whether clients keep factors of their own, so that each has a model of its own.
@@ -86,8 +105,52 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
     let method = scenario.lora_method();
     match (method.clash)(scenario) {
         Some((field, reason)) => Err((field.to_owned(), format!("it does not go with {}: {reason}", method.name))),
+        None => check_ranks(scenario),
+    }
+}
+
+/// Checks the ranks of device classes.
+fn check_ranks(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
+    let lora = &scenario.model.lora;
+    for (class, &rank) in &lora.ranks {
+        let refused = |reason: String| Err((format!("model.lora.ranks.{class}"), reason));
+        if !scenario.population.devices.contains_key(class) {
+            return refused("population.devices has no class of this name".into());
+        }
+        if !(1..=lora.rank).contains(&rank) {
+            return refused(format!("it is {rank}, and must be from 1 to model.lora.rank, which is {}", lora.rank));
+        }
+    }
+    match clash_of_mixed_ranks(scenario).filter(|_| !lora.ranks.is_empty()) {
+        Some(reason) => Err(("model.lora.ranks".into(), reason)),
         None => Ok(()),
     }
+}
+
+/// Returns why clients cannot have ranks of their own, or `None` if they can.
+fn clash_of_mixed_ranks(scenario: &ScenarioSpec) -> Option<String> {
+    let method = scenario.lora_method();
+    if !(method.takes_mixed_ranks || scenario.averages_products()) {
+        let takes = FederatedLora::ALL.iter().filter(|method| method.method().takes_mixed_ranks);
+        let names: Vec<_> = takes.map(|method| format!("{method:?}")).collect();
+        return Some(format!(
+            "{} has one rank; methods that take several: federated_lora {}",
+            method.name,
+            names.join(" or ")
+        ));
+    }
+    if !matches!(scenario.server.protocol, Protocol::Synchronous { .. }) {
+        return Some(
+            "it requires synchronous rounds, in which each client begins with the server's model, cut to its rank"
+                .into(),
+        );
+    }
+    if scenario.attackers.is_some() {
+        return Some(
+            "it does not go with attackers: what they send is a multiple of a change, and the cut is none".into(),
+        );
+    }
+    None
 }
 
 /// Refuses methods without federation, and the old name of FlexLoRA under another method.

@@ -1,9 +1,9 @@
 //! RoLoRA: Chen et al., "Robust Federated Finetuning of LLMs via Alternating Optimization of LoRA", NeurIPS 2025, arXiv 2502.01755,
 //! algorithm 1. It begins with B: while B is zero, the gradient of A is zero, too.
 
-use super::{Clash, LoraMethod, apart, asynchronous};
+use super::{Averages, Clash, LoraMethod, apart, asynchronous};
 use crate::adapter::Factors;
-use crate::scenario::schema::{AggregationSpec, Algorithm, Mean, OptimizerState, ScenarioSpec};
+use crate::scenario::schema::{AggregationSpec, Algorithm, OptimizerState, ScenarioSpec};
 
 pub(super) const METHOD: LoraMethod = LoraMethod {
     name: "RoLoRA",
@@ -12,7 +12,8 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     sends: trained,
     receives: received,
     keeps: Factors::None,
-    mean: Mean::Factors,
+    averages: Averages::Factors,
+    takes_mixed_ranks: false,
     clash,
 };
 

@@ -15,9 +15,12 @@ pub enum FederatedLora {
     RoLora,
     /// FedSA-LoRA (Guo et al. 2025, arXiv 2410.01463): both are trained, A is sent and averaged, and each client keeps its B.
     FedSaLora,
-    /// FlexLoRA (Bai et al. 2024, arXiv 2402.11505), of one rank for all clients: the products B A are averaged, and the mean is
-    /// replaced by the nearest adapter of that rank. The same as `mean: Products`.
+    /// FlexLoRA (Bai et al. 2024, arXiv 2402.11505): the products B A are averaged, and the mean is replaced by the nearest adapter of
+    /// the server's rank; each client gets the nearest of its own rank. The same as `mean: Products`.
     FlexLora,
+    /// HetLoRA (Cho et al. 2024, arXiv 2401.06432), without its pruning of ranks: a client gets the first rows of A and columns of B,
+    /// as many as its rank, and the factors are averaged with weights in proportion to the norm of B A.
+    HetLora,
 }
 
 impl FederatedLora {

@@ -42,6 +42,7 @@ pub use timing::{Counts, ModelShape, Synthetic};
 pub use training::{AccumulationSpec, AdamVariantSpec, ObjectiveSpec, OptimizerSpec, OptimizerState, ReferenceSpec};
 pub use training::{Batches, DropoutMasks, DynamicSteps};
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -149,6 +150,12 @@ pub struct Lora {
     /// [columns] Rank r -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub rank: u32,
+    /// [columns] Ranks of clients by their device class, where they are lower than `rank`, which is the server's and that of all
+    /// other devices. All have the server's scaling. For methods that take mixed ranks: docs/methods. No ranks are not written
+    /// out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("default" = {}))]
+    pub ranks: BTreeMap<String, u32>,
     /// [1] Scaling numerator: the adapter's output is multiplied by alpha/rank -- above 0 in 32 bits.
     #[serde(deserialize_with = "range::positive_single")]
     pub alpha: f64,

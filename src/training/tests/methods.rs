@@ -157,3 +157,44 @@ fn a_frozen_factor_keeps_its_bits_and_counts_for_nothing() {
         assert!(moved.iter().any(|&value| value != 0.0));
     }
 }
+
+/// A client of rank 2 under a server of rank 4 trains what it would train with an adapter of rank 2 and the same scaling.
+#[test]
+fn an_adapter_that_is_cut_to_a_rank_trains_as_one_of_that_rank() {
+    let (trainer, job) = setting();
+    let config = configs().remove(1);
+    let folder = tempfile::tempdir().unwrap();
+    write_model(folder.path(), &config);
+    let scaled = LoraSpec { rank: 2, alpha: 5.0, ..lora(&["q_proj", "down_proj"]) };
+    let small = Trainer::load(folder.path(), Precision::F64, Device::Cpu, &scaled, &Numerics::default()).unwrap();
+    assert_eq!(small.layout().scale(), trainer.layout().scale());
+    let cut = job.adapter.truncated(2);
+    let in_rank = |adapter: &Adapter| {
+        let mut values = Vec::new();
+        for (module, (a, b)) in adapter.layout.modules.iter().zip(adapter.layout.ranges()) {
+            values.extend_from_slice(&adapter.values[a][..2 * module.in_features]);
+            let rows = adapter.values[b].chunks_exact(adapter.layout.rank);
+            values.extend(rows.flat_map(|row| row[..2].to_vec()));
+        }
+        values
+    };
+    let decayed =
+        Optimizer::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.5, variant: AdamVariant::Transformers };
+    let momentum = Optimizer::Sgd { momentum: 0.9 };
+    for optimizer in [decayed, momentum] {
+        let hyper = Hyper { optimizer, learning_rate: 0.1, proximal: Some(0.5), ..Hyper::default() };
+        let steps = vec![job.steps[0].clone(); 3];
+        let own = Adapter { layout: small.layout(), values: in_rank(&cut) };
+        let trained = |trainer: &Trainer, adapter: Adapter| {
+            let job = Job { adapter: Arc::new(adapter), hyper: hyper.clone(), steps: steps.clone(), ..job.clone() };
+            trainer.train(&[job]).unwrap().remove(0).adapter
+        };
+        let (wide, narrow) = (trained(&trainer, cut.clone()), trained(&small, own));
+        assert_eq!(wide.truncated(2), wide, "what was cut off stays zero");
+        let moved = in_rank(&wide).iter().zip(in_rank(&cut)).any(|(after, before)| (after - before).abs() > 1e-3);
+        assert!(moved);
+        for (wide, narrow) in in_rank(&wide).iter().zip(&narrow.values) {
+            assert!((wide - narrow).abs() < 1e-6, "{wide} for {narrow}");
+        }
+    }
+}
