@@ -8,7 +8,7 @@ use super::node::{Control, Node};
 use super::scheduled_evaluation::EvalResources;
 use super::value::{Ranking, Trained, TrainedRecord, Value};
 use super::work::WorkCounters;
-use super::{GraphError, attack};
+use super::{GraphError, attack, compress};
 use crate::adapter::Adapter;
 use crate::algorithm;
 use crate::algorithm::{ControlChange, MeanUpdate, ServerRule, ServerState, Update};
@@ -73,6 +73,8 @@ impl<'a> Compute<'a> {
             }
             Node::Truncated { rank, .. } => Ok(first_model(Arc::new(inputs[0].adapter().truncated(*rank)))),
             Node::Attack(order) => Ok(attack::attack(order, inputs)),
+            Node::Compress(order) => Ok(compress::compress(order, inputs)),
+            Node::Memory { sent, rank, .. } => Ok(compress::memory(*sent, *rank, inputs)),
             Node::Aggregate { .. } => Ok(aggregate(node, inputs)),
             Node::Benchmark { benchmark, .. } => {
                 let resources = EvalResources { trainer: self.trainer, store: self.store, stop: self.stop, work };

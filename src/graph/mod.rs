@@ -7,6 +7,7 @@
 //! evaluation is one node whose parts are computed by several workers. [`WorkCounters`] report the progress.
 
 mod attack;
+mod compress;
 mod compute;
 mod divided;
 mod evaluation;
@@ -22,7 +23,7 @@ mod work;
 
 pub use compute::Compute;
 pub use executor::{Executor, Recorded};
-pub use node::{Attack, Contribution, Control, Controls, Node, NodeId, TrainingOrder};
+pub use node::{Attack, Compress, Contribution, Control, Controls, Node, NodeId, TrainingOrder};
 pub use scheduled_evaluation::{EvalResources, ScheduledEvaluation};
 pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};

@@ -8,6 +8,7 @@ use petgraph::graph::NodeIndex;
 use super::scheduled_evaluation::ScheduledEvaluation;
 use crate::adapter::{Adapter, Factors, Layout};
 use crate::algorithm::{AttackRule, RobustAggregation, ServerRule};
+use crate::compression::Compression;
 use crate::data::Rows;
 use crate::privacy::Release;
 use crate::training::{CorrectionPlace, Hyper, Objective};
@@ -86,6 +87,24 @@ pub struct Attack {
     pub noise: Option<(Seed, u64)>,
 }
 
+/// Update that the server receives in the place of the one that a client has compressed.
+#[derive(Clone, Copy, Debug)]
+pub struct Compress {
+    /// Update of the client: its training, or its attack.
+    pub update: NodeId,
+    /// Model that the training started from.
+    pub base: NodeId,
+    /// Memory of the client before the task; `None` is zero.
+    pub memory: Option<NodeId>,
+    pub compression: Compression,
+    /// Factors that clients send.
+    pub sent: Factors,
+    /// Rank of the client.
+    pub rank: usize,
+    /// Seed and stream of random rounding; `None` for codecs without it.
+    pub draws: Option<(Seed, u64)>,
+}
+
 /// Node of the computation graph: something to compute from the results of other nodes.
 #[derive(Clone, Debug)]
 pub enum Node {
@@ -112,6 +131,10 @@ pub enum Node {
     Truncated { server: NodeId, rank: usize },
     /// Update that an attacker sends.
     Attack(Attack),
+    /// Update as the server receives it, with what a codec has lost.
+    Compress(Compress),
+    /// Memory of a client's error feedback after a task that counted, of which `received` is the compressed update.
+    Memory { update: NodeId, base: NodeId, received: NodeId, before: Option<NodeId>, sent: Factors, rank: usize },
     /// Next server model.
     Aggregate {
         server: NodeId,
@@ -149,6 +172,8 @@ impl Node {
             Self::Personal { .. } => "personal",
             Self::Truncated { .. } => "truncated",
             Self::Attack(_) => "attack",
+            Self::Compress(_) => "compress",
+            Self::Memory { .. } => "memory",
             Self::Aggregate { .. } => "aggregate",
             Self::Evaluate { .. } => "evaluate",
             Self::Benchmark { .. } => "examine",
@@ -183,6 +208,12 @@ impl Node {
             Self::Attack(attack) => {
                 let known = attack.known.iter().flat_map(|&(update, base)| [update, base]);
                 [attack.update, attack.base].into_iter().chain(known).collect()
+            }
+            Self::Compress(Compress { update, base, memory, .. }) => {
+                [*update, *base].into_iter().chain(*memory).collect()
+            }
+            Self::Memory { update, base, received, before, .. } => {
+                [*update, *base, *received].into_iter().chain(*before).collect()
             }
             Self::Aggregate { server, contributions, controls, .. } => {
                 // Server model; update and base of each contribution; control variate after and before of each client.

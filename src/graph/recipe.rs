@@ -11,6 +11,7 @@ use super::NodeId;
 use super::node::{Contribution, Controls, Node, TrainingOrder};
 use crate::adapter::Factors;
 use crate::algorithm::{AttackRule, RobustAggregation, ServerRule};
+use crate::compression::Compression;
 use crate::data::Rows;
 use crate::privacy::Material;
 use crate::store::{Digest, Key, Recipe, key_of};
@@ -113,6 +114,18 @@ impl Node {
             sent: Option<Factors>,
         }
         #[derive(Serialize)]
+        struct Compress {
+            compression: Compression,
+            sent: Factors,
+            rank: usize,
+            draws: Option<(Seed, u64)>,
+        }
+        #[derive(Serialize)]
+        struct Memory {
+            sent: Factors,
+            rank: usize,
+        }
+        #[derive(Serialize)]
         struct Evaluate {
             rows: Digest,
             objective: Objective,
@@ -142,6 +155,12 @@ impl Node {
                 let sent = Some(attack.sent).filter(|&sent| sent != Factors::Both);
                 ("attack v1", false, text(&Attack { rule: attack.rule, noise: attack.noise, sent }))
             }
+            Self::Compress(order) => {
+                let super::node::Compress { compression, sent, rank, draws, .. } = *order;
+                let compress = Compress { compression, sent, rank, draws };
+                ("compress v1", false, text(&compress))
+            }
+            Self::Memory { sent, rank, .. } => ("memory v1", false, text(&Memory { sent: *sent, rank: *rank })),
             Self::Aggregate { contributions, sent, release, robust, rule, begins_anew, controls, .. } => {
                 // Updates and models are inputs; only the numbers that combine them are parameters.
                 let aggregate = Aggregate {

@@ -28,6 +28,8 @@ pub enum Value {
     Moments(Arc<Moments>),
     /// Factors that a client keeps; the others are zero.
     Kept(Arc<Adapter>),
+    /// Memory of a client's error feedback: what it has not sent of its changes so far.
+    Memory(Arc<Adapter>),
     /// Update of a client.
     Trained(Arc<Trained>),
     /// Updates of a cohort, in the order of its members.
@@ -129,6 +131,7 @@ enum Stored {
     Kept(Vec<u8>),
     /// A model, and the norm and the error of each module's aggregation.
     Aggregated(Box<Stored>, Vec<(f64, Option<f64>)>),
+    Memory(Vec<u8>),
 }
 
 /// First moment, second moment and number of steps.
@@ -206,6 +209,7 @@ impl Value {
             Self::Control(adapter) => key_of("fedreplay control v1", &of_adapter(adapter)).0,
             Self::Moments(moments) => of_moments(moments),
             Self::Kept(adapter) => key_of("fedreplay kept factors v1", &of_adapter(adapter)).0,
+            Self::Memory(adapter) => key_of("fedreplay error feedback v1", &of_adapter(adapter)).0,
             Self::Trained(trained) => of_trained(trained),
             Self::Cohort(members) => {
                 let updates: Vec<Digest> = members.iter().map(|member| of_trained(member)).collect();
@@ -216,7 +220,7 @@ impl Value {
         }
     }
 
-    /// Returns the adapter of a model, an update, a control variate or kept factors.
+    /// Returns the adapter of a model, an update, a control variate, kept factors or a memory.
     ///
     /// # Panics
     /// If the value is anything else: no node reads losses, benchmark results, cohorts or moments as a model.
@@ -224,7 +228,7 @@ impl Value {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
-            Self::Control(adapter) | Self::Kept(adapter) => adapter,
+            Self::Control(adapter) | Self::Kept(adapter) | Self::Memory(adapter) => adapter,
             Self::Evaluated(_) | Self::BenchmarkResult(_) | Self::Cohort(_) | Self::Moments(_) => {
                 unreachable!("losses, an exam, a cohort or moments were asked for an adapter")
             }
@@ -233,7 +237,7 @@ impl Value {
 
     /// Whether the value is the state of a client between two tasks. It takes no memory in that time.
     pub fn is_client_state(&self) -> bool {
-        matches!(self, Self::Control(_) | Self::Moments(_) | Self::Kept(_))
+        matches!(self, Self::Control(_) | Self::Moments(_) | Self::Kept(_) | Self::Memory(_))
     }
 
     /// [token] -- Returns the number of tokens that went through the model in the trainings behind this value.
@@ -305,6 +309,7 @@ impl Value {
             }
             Self::Control(adapter) => Stored::Control(adapter.to_bytes()),
             Self::Kept(adapter) => Stored::Kept(adapter.to_bytes()),
+            Self::Memory(adapter) => Stored::Memory(adapter.to_bytes()),
             Self::Moments(moments) => Stored::Moments(stored_moments(moments)),
             Self::Trained(trained) => {
                 let adapter = trained.adapter.to_bytes();
@@ -357,6 +362,7 @@ impl Value {
             }
             Stored::Control(bytes) => Self::Control(read_adapter(&bytes)?),
             Stored::Kept(bytes) => Self::Kept(read_adapter(&bytes)?),
+            Stored::Memory(bytes) => Self::Memory(read_adapter(&bytes)?),
             Stored::Moments(moments) => Self::Moments(read_moments(moments)?),
             Stored::Trained { adapter, record } => {
                 Self::Trained(Arc::new(Trained { adapter: read_adapter(&adapter)?, record, moments: None }))

@@ -231,7 +231,7 @@ fn adapter(lora: &Lora) -> String {
     format!("LoRA, rank {ranks}, alpha {}", lora.alpha)
 }
 
-/// Returns the name of the federated method, with the LoRA method, the robust rule and the attack if there are any.
+/// Returns the name of the federated method, with the LoRA method, the robust rule, the codec and the attack if there are any.
 fn method(run: &ReportedRun) -> String {
     let scenario = &run.scenario;
     let mut name = variant(&scenario.algorithm);
@@ -241,6 +241,9 @@ fn method(run: &ReportedRun) -> String {
     }
     if !scenario.server.aggregation.is_mean() {
         additions.push(variant(&scenario.server.aggregation));
+    }
+    if let Some(codec) = &scenario.server.uplink_codec {
+        additions.push(variant(codec));
     }
     if !additions.is_empty() {
         name += &format!(" with {}", additions.join(" and "));

@@ -1,10 +1,10 @@
 //! State that clients keep between their counted tasks, as nodes of the graph: control variates, the moments of their optimizers,
-//! and factors of their adapters.
+//! factors of their adapters, and memories of error feedback.
 
 use std::collections::BTreeMap;
 
 use crate::adapter::Factors;
-use crate::graph::{Control, Executor, Node, NodeId, TrainingOrder};
+use crate::graph::{Compress, Control, Executor, Node, NodeId, TrainingOrder};
 
 /// State of all clients after their last counted task.
 pub struct ClientStates<'a> {
@@ -16,13 +16,14 @@ pub struct ClientStates<'a> {
     /// Factors that clients keep, and those of each client that has trained.
     factors: Factors,
     kept: BTreeMap<u32, NodeId>,
+    memories: BTreeMap<u32, NodeId>,
 }
 
 impl<'a> ClientStates<'a> {
     /// Creates the state before the first round, which is empty, for clients that keep these factors.
     pub fn new(executor: &'a Executor<'a>, is_live: bool, factors: Factors) -> Self {
-        let (controls, moments, kept) = Default::default();
-        Self { executor, is_live, controls, moments, factors, kept }
+        let (controls, moments, kept, memories) = Default::default();
+        Self { executor, is_live, controls, moments, factors, kept, memories }
     }
 
     /// Whether clients keep factors, so that each has a model of its own.
@@ -45,6 +46,20 @@ impl<'a> ClientStates<'a> {
             let before = self.kept.insert(client, after);
             self.hold(after, before);
         }
+    }
+
+    /// Adds the update that the server receives of a client, and replaces the client's memory if it has error feedback. The
+    /// memory that `order` begins with is the client's.
+    pub fn compress(&mut self, client: u32, order: Compress) -> NodeId {
+        let before = self.memories.get(&client).copied();
+        let received = self.executor.add(Node::Compress(Compress { memory: before, ..order }));
+        if order.compression.error_feedback {
+            let Compress { update, base, sent, rank, .. } = order;
+            let after = self.executor.add(Node::Memory { update, base, received, before, sent, rank });
+            self.memories.insert(client, after);
+            self.hold(after, before);
+        }
+        received
     }
 
     /// Builds the training of a client's next task from `base`, with the client's state.

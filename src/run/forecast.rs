@@ -348,12 +348,14 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
         0 => tasks.inputs.clients.len().min(UNKNOWN_UPDATES) as u64,
         several => several,
     };
+    // A compressed update is in memory as it was trained, for the ledger, and as the server receives it.
+    let copies_of_updates = 1 + u64::from(tasks.scenario.scenario.server.uplink_codec.is_some());
     MemoryForecast {
         program: program_bytes().unwrap_or(0),
         weights: plan.weights,
         adapters: workers as u64 * adapter,
         activations: tested.max(trained).max(workers as u64 * evaluated),
-        updates: 4 * trainer.layout().parameters() as u64 * (updates + MODELS),
+        updates: 4 * trainer.layout().parameters() as u64 * (copies_of_updates * updates + MODELS),
     }
 }
 

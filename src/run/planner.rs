@@ -16,8 +16,9 @@ use super::planned_round::{Evaluations, OwnModel, PlannedRound};
 use super::scheduled_benchmarks;
 use crate::adapter::Factors;
 use crate::algorithm::{RobustAggregation, ServerRule};
+use crate::compression::Compression;
 use crate::data::Rows;
-use crate::graph::{Contribution, Control, Controls, Executor, GraphError, Node, NodeId};
+use crate::graph::{Compress, Contribution, Control, Controls, Executor, GraphError, Node, NodeId};
 use crate::inputs::Inputs;
 use crate::ledger::EvalSubject;
 use crate::privacy::{PrivacyPlan, Release};
@@ -404,7 +405,27 @@ impl<'a> Planner<'a> {
         }
         let sent = self.sent(scheduled);
         self.attackers.attack(self.executor, &round.counted_tasks, sent, &mut contributions);
+        self.compress(round, sent, &mut contributions);
         contributions
+    }
+
+    /// Puts what the server receives of the counted tasks in the place of what their clients send, if that is compressed. A client
+    /// that counts twice has its tasks one after another, in the order of their numbers.
+    fn compress(&mut self, round: &RoundRecord, sent: Factors, contributions: &mut [Contribution]) {
+        let Some(compression) = Compression::new(self.spec()) else { return };
+        for (counted, contribution) in round.counted_tasks.iter().zip(contributions) {
+            // The change is against the model that the task started from, whatever the server compares the update with.
+            let order = Compress {
+                update: contribution.update,
+                base: self.versions[counted.based_on_version as usize],
+                memory: None,
+                compression,
+                sent,
+                rank: self.inputs.facts.rank(self.spec(), counted.client) as usize,
+                draws: compression.codec.is_random().then_some((Seed(self.spec().seed), counted.task.0)),
+            };
+            contribution.update = self.states.compress(counted.client, order);
+        }
     }
 
     /// Adds the trainings of the counted tasks to the graph and to `updates`, and returns the weight of each before

@@ -7,7 +7,7 @@ use super::schema::{
     ArithmeticSpec, Counts, Dropout, GroupSpec, Kernels, LastQuestion, ModelSpec, Network, NumericsSpec, ObjectiveSpec,
     PairFormSpec, Population, PrecisionSpec, Protocol, ScenarioSpec, TemplateSpec,
 };
-use super::{check_aggregation, check_privacy, federated_lora};
+use super::{check_aggregation, check_codec, check_privacy, federated_lora};
 
 /// Offending field and what is wrong with it.
 pub(super) type Fault = (String, String);
@@ -29,6 +29,7 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), Fault> {
     check_privacy::check(scenario)?;
     check_aggregation::check(scenario)?;
     check_aggregation::check_attackers(scenario)?;
+    check_codec::check(scenario)?;
     check_execution(scenario)?;
     if scenario.output.save_adapter_every == Some(0) {
         return fault("output.save_adapter_every", "it must be at least 1");

@@ -1,7 +1,7 @@
 //! Compatibility of federated methods with protocols and other settings.
 
 use super::schema::{Algorithm, OptimizerSpec, OptimizerState, Protocol, ScenarioSpec, Selection};
-use super::{ScenarioError, check_aggregation};
+use super::{ScenarioError, check_aggregation, check_codec};
 
 /// Checks that the method goes with the scenario's protocol, data, evaluation and selection.
 ///
@@ -75,7 +75,8 @@ fn clash(algorithm: &Algorithm, protocol: &Protocol) -> Option<&'static str> {
 
 /// Returns warnings about settings that are valid but probably not intended.
 pub(super) fn doubts(scenario: &ScenarioSpec) -> Vec<String> {
-    let mut doubts: Vec<String> = check_aggregation::doubt(scenario).into_iter().collect();
+    let mut doubts: Vec<String> =
+        check_aggregation::doubt(scenario).into_iter().chain(check_codec::doubt(scenario)).collect();
     if !matches!(scenario.algorithm, Algorithm::Scaffold { .. }) {
         return doubts;
     }

@@ -11,6 +11,7 @@ mod catalog;
 mod changes;
 mod check;
 mod check_aggregation;
+mod check_codec;
 mod check_privacy;
 mod combinations;
 mod compare;

@@ -42,7 +42,7 @@ pub fn federation(scenario: &ScenarioSpec, clients: &Clients, detail: sim::Detai
             schema::Interruption::Resume => sim::Interruption::Resume,
             schema::Interruption::Restart => sim::Interruption::Restart,
         },
-        server: server(scenario, clients.costs.traffic(scenario)[0]),
+        server: server(scenario, clients.costs.traffic_of_edges(scenario)),
         detail,
     }
 }

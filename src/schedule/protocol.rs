@@ -100,7 +100,7 @@ fn hierarchical(protocol: &Protocol, traffic: sim::Traffic) -> sim::Protocol {
     else {
         unreachable!("{protocol:?} has no edges");
     };
-    // Between server and edges travels what travels between edges and clients.
+    // Between server and edges travels what travels between edges and clients, but for compression.
     sim::Protocol::Hierarchical(sim::Hierarchical {
         edges: edges.iter().map(edge_link).collect(),
         edge_rounds: *edge_rounds,

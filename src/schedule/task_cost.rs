@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use fedreplay_sim as sim;
 
-use crate::adapter::{Layout, WireFormat, wire_bytes_of};
+use crate::adapter::{Factors, Layout, WireFormat, wire_bytes_of};
+use crate::compression::{Compression, Sent};
 use crate::scenario::schema::{Availability, Dropout, GroupSpec, OptimizerSpec, Protocol, ScenarioSpec};
 
 /// Table of the costs of tasks under one scenario. Clients whose tasks cost the same share a row.
@@ -101,17 +102,30 @@ impl TaskCosts {
         &self.works
     }
 
-    /// Returns the transfers of a task of the server's rank in odd rounds, from 1, and in even ones, under the scenario that is in force then.
-    /// Those between two aggregators are those of odd rounds.
+    /// Returns the transfers of a task of the server's rank in odd rounds, from 1, and in even ones, under the scenario that is in
+    /// force then.
     pub fn traffic(&self, scenario: &ScenarioSpec) -> [sim::Traffic; 2] {
         [1, 2].map(|round| traffic(scenario, &self.layout, self.clients, round))
     }
+
+    /// Returns the transfers between two aggregators: those of a client's task in odd rounds, without compression.
+    pub fn traffic_of_edges(&self, scenario: &ScenarioSpec) -> sim::Traffic {
+        uncompressed(scenario, &self.layout, self.clients, 1)
+    }
 }
 
-/// Returns the transfers of a client's task in a round, from 1: the factors that the method sends, and SCAFFOLD's control
-/// variates of the same factors.
+/// Returns the transfers of a client's task in a round, from 1: the factors that the method sends, as the client encodes them.
 fn traffic(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round: u32) -> sim::Traffic {
-    let bytes = |factors| {
+    let mut traffic = uncompressed(scenario, layout, clients, round);
+    if let Some(compression) = Compression::new(scenario) {
+        traffic.upload_bytes = compression.bytes(&Sent::new(layout, (scenario.lora_method().sends)(round)));
+    }
+    traffic
+}
+
+/// Returns the transfers of a task in f32: the factors that the method sends, and SCAFFOLD's control variates of the same factors.
+fn uncompressed(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round: u32) -> sim::Traffic {
+    let bytes = |factors: Factors| {
         let adapter = wire_bytes_of(layout, WireFormat::F32, factors);
         adapter.saturating_mul(scenario.algorithm.adapters_on_the_wire())
     };

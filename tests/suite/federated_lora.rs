@@ -409,6 +409,41 @@ fn hetlora_weighs_by_norms_and_clients_have_the_ranks_of_their_devices() {
 }
 
 #[test]
+fn clients_of_lower_rank_compress_what_they_have() {
+    let sets = [&MIXED[..], &["--set", "server.uplink_codec=TopK(share: 0.25)"]].concat();
+    let played = Played::new("HetLora", "FedAvg()", 4, &sets);
+    let ranks = played.ranks();
+    let second = played.of_second_rank();
+    let tasks = RunTables::read(&played.world.path("run")).expect("tables").tasks().expect("tasks");
+    let column = |name: &str| tasks.counts(name).expect("counts");
+    let kept = |client: u64| played.is_of_a.len() as u64 * ranks[client as usize] / 2 / 4;
+    for (client, up) in column("client").into_iter().zip(column("bytes_up")) {
+        assert_eq!(up, 8 * kept(client), "client {client}");
+    }
+    let mut weights = tasks.numbers("weight").expect("weights").into_iter().flatten();
+    for (round, pair) in played.models.windows(2).enumerate() {
+        let mut expected = vec![0.0; pair[0].len()];
+        for update in played.trainings.iter().filter(|training| training.from == round as u64) {
+            let mut start = pair[0].clone();
+            if ranks[update.client as usize] == 1 {
+                second.iter().for_each(|&place| start[place] = 0.0);
+                assert!(second.iter().all(|&place| update.received[place] == 0.0));
+            }
+            let moved = start.iter().zip(&update.received).filter(|(start, received)| start != received).count() as u64;
+            let most = kept(update.client);
+            assert!(moved <= most && 10 * moved >= 9 * most, "{moved} of at most {most} values");
+            let weight = weights.next().expect("a weight");
+            expected.iter_mut().zip(&update.received).for_each(|(sum, value)| *sum += weight * value);
+        }
+        for (found, expected) in pair[1].iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-7, "{found} for {expected}");
+        }
+    }
+    played.world.fedreplay(&["verify", "run"]).succeeded();
+    played.world.fedreplay(&["replay", "run", "--store", "none"]).succeeded();
+}
+
+#[test]
 fn flexlora_gives_each_client_the_nearest_of_its_rank() {
     let sets = [&MIXED[..], &["--set", "evaluation.local_baseline=true"]].concat();
     let played = Played::new("FlexLora", "FedAvg(weights: Uniform)", 4, &sets);

@@ -9,6 +9,7 @@ mod bad_data;
 mod bad_input;
 mod browser;
 mod commands_killed;
+mod compression;
 mod damage;
 mod damaged_datasets;
 mod data;

@@ -90,6 +90,8 @@ pub struct Training {
     /// Version that it counted in.
     pub counted_in: u64,
     pub adapter: Vec<f64>,
+    /// Adapter that the server received, which is another one if the client has compressed its change.
+    pub received: Vec<f64>,
 }
 
 /// Returns the trainings of a run that counted, in the order of its tasks.
@@ -100,11 +102,18 @@ pub fn trainings(run: &Path, store: &Path) -> Vec<Training> {
     let starts = counts(&tasks, "based_on_version");
     let counted_in = tasks.counts_or_none("counted_in_version").expect("versions");
     let updates = tasks.texts("update_key").expect("keys");
+    let received = received(run);
     let mut found = Vec::new();
     for task in 0..clients.len() {
         if let (Some(counted_in), Some(key)) = (counted_in[task], updates[task]) {
-            let adapter = adapter(&store, key);
-            found.push(Training { client: clients[task], from: starts[task], counted_in, adapter });
+            let as_received = received.get(key).map_or(key, String::as_str);
+            found.push(Training {
+                client: clients[task],
+                from: starts[task],
+                counted_in,
+                adapter: adapter(&store, key),
+                received: adapter(&store, as_received),
+            });
         }
     }
     found
@@ -148,6 +157,21 @@ pub fn adapters(run: &Path, store: &Path, kind: &str) -> Vec<Vec<f64>> {
     results(run, kind).iter().map(|key| adapter(&store, key)).collect()
 }
 
+/// Returns the keys of what the server received of the clients' updates, by the updates' own keys, where clients compress them.
+pub fn received(run: &Path) -> BTreeMap<String, String> {
+    let lineage = read_table(run, "lineage").expect("a lineage");
+    let lineage = fedreplay::ledger::Lineage::of(&lineage).expect("rows of lineage");
+    let compressed = lineage.entries.iter().filter(|entry| entry.kind == "compress");
+    let pairs = compressed.map(|entry| (lineage.entries[entry.inputs[0]].key.to_string(), entry.key.to_string()));
+    pairs.collect()
+}
+
+/// Returns the number of values of each matrix of a run's adapters, in the order of the values.
+pub fn matrices(run: &Path, store: &Path) -> Vec<usize> {
+    let store = Store::open_existing(store).expect("the store of the run");
+    tensors(&store, &initial_key(run)).into_iter().map(|(_, values)| values.len()).collect()
+}
+
 /// Fails unless a model is `before` plus the change, but for the rounding of its values to f32.
 #[track_caller]
 pub fn assert_moved(found: &[f64], before: &[f64], change: &[f64]) {
@@ -182,6 +206,7 @@ pub fn check(run: &Path, store: &Path, protocol: &str, optimizer: &mut Optimizer
     let (counted_in, staleness) = (counted_in.expect("versions"), staleness.expect("versions"));
     let (clients, starts) = (counts(&tasks, "client"), counts(&tasks, "based_on_version"));
     let updates = tasks.texts("update_key").expect("keys");
+    let received = received(run);
     for round in 0..versions.len() {
         if versions[round] == bases[round] {
             continue;
@@ -202,7 +227,8 @@ pub fn check(run: &Path, store: &Path, protocol: &str, optimizer: &mut Optimizer
                 "buffered" => (&models[&starts[task]], fresh),
                 _ => (&models[&starts[task]], 1.0),
             };
-            let update = adapter(&store, updates[task].expect("it was trained"));
+            let key = updates[task].expect("it was trained");
+            let update = adapter(&store, received.get(key).map_or(key, String::as_str));
             changes.push((minus(&update, start), weight, factor));
             if is_edge {
                 *behind_edge.entry(aggregators[round]).or_default() += weight;

@@ -50,6 +50,8 @@ pub enum Purpose {
     ModelInit = 40,
     /// Noise that attackers send; entity = task.
     AttackNoise = 41,
+    /// Random rounding of what clients send; entity = task, draw = value.
+    Compression = 42,
 }
 
 /// A stream of uniform 64-bit draws.

@@ -110,6 +110,7 @@ impl Activity {
             ("examine", _) => "a benchmark".into(),
             ("aggregate", _) => "an aggregation".into(),
             ("attack", _) => "an attack".into(),
+            ("compress", _) => "the compression of an update".into(),
             (kind, _) => format!("an order of the kind {kind}"),
         }
     }

@@ -7,4 +7,4 @@ mod int8;
 mod nf4;
 
 pub use int8::Int8;
-pub use nf4::{BLOCK, DOUBLE_BLOCK, Nf4, codebook, dynamic_codebook};
+pub use nf4::{BLOCK, DOUBLE_BLOCK, Nf4, codebook, dynamic_codebook, midpoints};

@@ -177,8 +177,11 @@ fn blocks(values: &Tensor, size: i64) -> Result<Tensor, TchError> {
 /// Returns, for each element of `x`, the index of the nearest of ascending `values`; of two equally near ones, the
 /// lower.
 fn nearest(x: &Tensor, values: &[f32]) -> Result<Tensor, TchError> {
-    // The index is the number of midpoints between neighboring values that lie below x.
-    let between: Vec<f32> =
-        values.windows(2).map(|two| ((f64::from(two[0]) + f64::from(two[1])) / 2.0) as f32).collect();
-    x.f_bucketize(&Tensor::f_from_slice(&between)?.f_to_device(x.device())?, true, false)
+    // The index is the number of midpoints that lie below x.
+    x.f_bucketize(&Tensor::f_from_slice(&midpoints(values))?.f_to_device(x.device())?, true, false)
+}
+
+/// Returns the midpoints between neighboring values.
+pub fn midpoints(values: &[f32]) -> Vec<f32> {
+    values.windows(2).map(|two| ((f64::from(two[0]) + f64::from(two[1])) / 2.0) as f32).collect()
 }

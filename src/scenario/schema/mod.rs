@@ -6,6 +6,7 @@
 mod aggregation;
 mod algorithm;
 mod attackers;
+mod codec;
 mod data;
 mod evaluation;
 mod execution;
@@ -26,6 +27,7 @@ pub use algorithm::{
     SecondMoment, WeightsSpec,
 };
 pub use attackers::{AttackSpec, AttackersSpec, AttackingClients, Knowledge, MinMaxDirection};
+pub use codec::CodecSpec;
 pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec, SpecialTokensInTextSpec};
 pub use evaluation::{BenchmarkSpec, Evaluation};
 pub use execution::{CheckpointingSpec, Execution, Grouping, Kernels, NumericsSpec};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::quantity::{Duration, Rate};
 use super::aggregation::AggregationSpec;
+use super::codec::CodecSpec;
 use super::fidelity::{ByFidelity, DefaultsBasis, FidelityDefault};
 use super::network::Capacity;
 use super::{one_u32, unit};
@@ -21,6 +22,10 @@ pub struct Server {
     #[serde(default, skip_serializing_if = "AggregationSpec::is_mean")]
     #[schemars(extend("default" = "Mean"))]
     pub aggregation: AggregationSpec,
+    /// Codec of the change that a client sends: its adapter minus the one that its task started from. `None`, which is not written
+    /// out, sends all values in f32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink_codec: Option<CodecSpec>,
     /// Clients that can be selected.
     #[serde(default)]
     pub candidates: CandidatesSpec,
