@@ -92,6 +92,16 @@ pub fn have_mean_of_products(server: &Adapter, updates: &[Update], weights: &[f6
 /// For each module, with K r columns in all clients' B, at most (K + 1) r d k multiplications are done, about those of a
 /// forward pass over r tokens of each client, or (K + 1)^2 r^2 (d + k) / 2 where that is less.
 pub fn error_of_factors(layout: &Layout, updates: &[Update], weights: &[f64]) -> AggregationError {
+    error_of_corrected(layout, updates, weights, None)
+}
+
+/// As [`error_of_factors`], of a mean of factors whose B was changed by `correction`, which is in the layout's order.
+pub fn error_of_corrected(
+    layout: &Layout,
+    updates: &[Update],
+    weights: &[f64],
+    correction: Option<&[f64]>,
+) -> AggregationError {
     let mut parts = Vec::new();
     for (update, &weight) in updates.iter().zip(weights) {
         if weight > 0.0 {
@@ -100,7 +110,10 @@ pub fn error_of_factors(layout: &Layout, updates: &[Update], weights: &[f64]) ->
     }
     let mut modules = Vec::with_capacity(layout.modules.len());
     for (module, (a, b)) in layout.modules.iter().zip(layout.ranges()) {
-        let terms = Terms::new(&parts, layout.rank, module, &a, &b);
+        let mut terms = Terms::new(&parts, layout.rank, module, &a, &b);
+        if let Some(correction) = correction {
+            terms.correct(&correction[b], layout.rank);
+        }
         let squares = terms.squares();
         modules.push(ModuleError::of_squares(layout.scale(), squares.mean, squares.difference));
     }
@@ -145,6 +158,16 @@ impl Terms {
             }
         }
         Self { columns, rows, deviations: parts.len() * rank }
+    }
+
+    /// Adds a change D of the mean of B, `[out, rank]`, row-major: the difference becomes that from (Bm + D) Am.
+    fn correct(&mut self, change: &[f64], rank: usize) {
+        let columns = Matrix { width: rank, values: change.to_vec() }.transposed();
+        let mean = self.columns.values.split_off(self.deviations * self.columns.width);
+        self.columns.values.extend(columns.values.iter().map(|change| -change));
+        self.columns.values.extend(mean.iter().zip(&columns.values).map(|(mean, change)| mean + change));
+        self.rows.values.extend_from_within(self.deviations * self.rows.width..);
+        self.deviations += rank;
     }
 
     /// Computes the squares in the way that takes fewer multiplications. The choice depends on the shapes alone.

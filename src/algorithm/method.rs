@@ -1,7 +1,7 @@
 //! Translation of a scenario's method into its rules: additions to local training, and the server's step.
 
 use super::{AdaptiveOptimizer, Momentum, ServerRule, SquareRule};
-use crate::scenario::{self, Algorithm, Averages, FirstMoment, Mean, ScenarioSpec, SecondMoment};
+use crate::scenario::{self, Algorithm, Averages, FederatedLora, FirstMoment, Mean, ScenarioSpec, SecondMoment};
 
 /// Additions of a method to local training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -58,6 +58,11 @@ impl Method {
         }
         match scenario.lora_method().averages {
             Averages::Factors => {}
+            Averages::CorrectedFactors => {
+                if let FederatedLora::LoraFair { regularization } = scenario.federated_lora {
+                    method.server = ServerRule::AverageCorrected { regularization };
+                }
+            }
             Averages::FactorsByNorm => method.server = ServerRule::AverageByNorm,
             Averages::Products => method.server = ServerRule::Products,
         }

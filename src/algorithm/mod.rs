@@ -11,6 +11,7 @@ mod attack;
 mod averaging;
 mod control;
 mod decomposition;
+mod lora_fair;
 mod method;
 mod momentum;
 mod products;
@@ -20,11 +21,14 @@ mod server;
 mod tests;
 
 pub use adaptive::{AdaptiveOptimizer, SquareRule};
-pub use aggregation_error::{AggregationError, ModuleError, error_of_factors, have_mean_of_products, product_norm};
+pub use aggregation_error::{
+    AggregationError, ModuleError, error_of_corrected, error_of_factors, have_mean_of_products, product_norm,
+};
 pub use attack::{AttackRule, Perturbation, alie_z};
 pub use averaging::{MeanUpdate, Update, mean_update};
 pub use control::{ControlChange, correction, next_client_control, next_server_control};
 pub use decomposition::{Singular, apart};
+pub use lora_fair::correction_of_b;
 pub use method::{ClientTerms, Method};
 pub use momentum::Momentum;
 pub use products::products_change;

@@ -41,6 +41,8 @@ pub enum ServerRule {
     Adaptive(AdaptiveOptimizer),
     /// server + mean, whose weights are the norms of the products B A ([`super::product_norm`]).
     AverageByNorm,
+    /// server + mean, with a correction of B ([`super::correction_of_b`]).
+    AverageCorrected { regularization: f64 },
     /// server + mean of products instead of factors ([`super::products_change`]).
     Products,
 }
@@ -59,7 +61,7 @@ impl ServerRule {
     /// average: FedAdam after FedAvgM would take a first moment that is 1/(1 - beta) times too long.
     pub fn continues(self, before: Self) -> bool {
         match (before, self) {
-            (_, Self::Average { .. } | Self::AverageByNorm | Self::Products) => true,
+            (_, Self::Average { .. } | Self::AverageByNorm | Self::AverageCorrected { .. } | Self::Products) => true,
             (Self::Momentum(before), Self::Momentum(now)) => before.averages == now.averages,
             (Self::Adaptive(before), Self::Adaptive(now)) => {
                 let sums = |rule: AdaptiveOptimizer| rule.squares == SquareRule::Adagrad;
@@ -79,7 +81,9 @@ impl ServerRule {
         assert_eq!(change.len(), server.values.len(), "a mean update of another layout");
         match self {
             Self::Average { lr } => (add(server, *lr, change), state.clone()),
-            Self::AverageByNorm | Self::Products => (add(server, 1.0, change), state.clone()),
+            Self::AverageByNorm | Self::AverageCorrected { .. } | Self::Products => {
+                (add(server, 1.0, change), state.clone())
+            }
             Self::Momentum(rule) => rule.apply(server, state, change),
             Self::Adaptive(rule) => rule.apply(server, state, change),
         }

@@ -326,6 +326,10 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
         let (nearest, lost) = algorithm::products_change(model, &updates, &weights);
         *change = nearest;
         error = has_error.then_some(lost);
+    } else if let (ServerRule::AverageCorrected { regularization }, Some(change)) = (rule, &mut change) {
+        let correction = algorithm::correction_of_b(model, &updates, &weights, *regularization);
+        change.iter_mut().zip(&correction).for_each(|(change, correction)| *change += correction);
+        error = has_error.then(|| algorithm::error_of_corrected(&model.layout, &updates, &weights, Some(&correction)));
     } else if has_error {
         error = Some(algorithm::error_of_factors(&model.layout, &updates, &weights));
     }

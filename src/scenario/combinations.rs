@@ -124,8 +124,8 @@ pub fn combinations() -> String {
          of what clients send, under all protocols that the row accepts.\n",
     );
     for &method in FederatedLora::ALL {
-        let method_set = format!("federated_lora={method:?}");
-        let _ = write!(page, "\n## `{method:?}`\n\n| algorithm |");
+        let method_set = format!("federated_lora={}", method.variant());
+        let _ = write!(page, "\n## `{}`\n\n| algorithm |", method.variant());
         for protocol in PROTOCOLS {
             let _ = write!(page, " `{}` |", name(protocol));
         }
@@ -158,13 +158,13 @@ pub fn combinations() -> String {
 fn others(page: &mut String, title: &str, base: &ScenarioSpec, reasons: &mut Reasons, settings: &[(&str, &str)]) {
     let _ = write!(page, "\n## {title}\n\n| setting |");
     for method in FederatedLora::ALL {
-        let _ = write!(page, " `{method:?}` |");
+        let _ = write!(page, " `{}` |", method.variant());
     }
     let _ = write!(page, "\n|---|{}\n", "---|".repeat(FederatedLora::ALL.len()));
     for (name, set) in settings {
         let _ = write!(page, "| `{name}` |");
         for method in FederatedLora::ALL {
-            let cell = reasons.cell(base, &[set, &format!("federated_lora={method:?}")]);
+            let cell = reasons.cell(base, &[set, &format!("federated_lora={}", method.variant())]);
             let _ = write!(page, " {cell} |");
         }
         page.push('\n');

@@ -269,6 +269,7 @@ fn methods_name_what_they_do_not_go_with() {
         ("RoLora", "Scaffold()", "algorithm", "would move the frozen factor"),
         ("FedSaLora", "FedProx()", "algorithm", "its rule for A is a mean"),
         ("FlexLora", "FedAdam()", "algorithm", "takes the place of the server's step"),
+        ("LoraFair()", "Scaffold()", "algorithm", "the correction is of a mean of factors"),
     ];
     for (method, algorithm, field, reason) in refusals {
         world.write("scenario.ron", &scenario(method, algorithm, 3));
@@ -474,6 +475,64 @@ fn flexlora_gives_each_client_the_nearest_of_its_rank() {
     played.world.fedreplay(&["replay", "run", "--store", "none"]).succeeded();
 }
 
+/// Solves x (G + 0.5 I) = y for a symmetric G of two rows.
+fn solved(gram: [[f64; 2]; 2], y: [f64; 2]) -> [f64; 2] {
+    let [[a, b], [_, d]] = [[gram[0][0] + 0.5, gram[0][1]], [gram[1][0], gram[1][1] + 0.5]];
+    let determinant = a * d - b * b;
+    [(y[0] * d - y[1] * b) / determinant, (y[1] * a - y[0] * b) / determinant]
+}
+
+#[test]
+fn lora_fair_corrects_the_mean_of_b() {
+    let played = Played::new("LoraFair(regularization: 0.5)", "FedAvg(weights: Uniform)", 4, &[]);
+    let dot = |left: &[f64], right: &[f64]| -> f64 { left.iter().zip(right).map(|(left, right)| left * right).sum() };
+    let mut largest = 0.0f64;
+    for (round, pair) in played.models.windows(2).enumerate() {
+        let updates: Vec<_> = played.trainings.iter().filter(|training| training.from == round as u64).collect();
+        let mut expected = vec![0.0; pair[0].len()];
+        for update in &updates {
+            expected.iter_mut().zip(&update.adapter).for_each(|(sum, value)| *sum += value / updates.len() as f64);
+        }
+        for [a, b] in played.modules() {
+            let inputs = a.len() / 2;
+            let mean_a: Vec<Vec<f64>> = expected[a.clone()].chunks_exact(inputs).map(<[f64]>::to_vec).collect();
+            let gram = [0, 1].map(|row| [0, 1].map(|column| dot(&mean_a[row], &mean_a[column])));
+            for place in b.step_by(2) {
+                // A row of M Am^T - Bm (Am Am^T), from the products of the clients.
+                let mut y = [0, 1].map(|column| -(0..2).map(|k| expected[place + k] * gram[k][column]).sum::<f64>());
+                for update in &updates {
+                    let rows: Vec<&[f64]> = update.adapter[a.clone()].chunks_exact(inputs).collect();
+                    for column in 0..2 {
+                        let of = |k: usize| update.adapter[place + k] * dot(rows[k], &mean_a[column]);
+                        y[column] += (of(0) + of(1)) / updates.len() as f64;
+                    }
+                }
+                let change = solved(gram, y);
+                largest = largest.max(change[0].abs());
+                expected[place] += change[0];
+                expected[place + 1] += change[1];
+            }
+        }
+        for (found, expected) in pair[1].iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-7, "{found} for {expected}");
+        }
+    }
+    assert!(largest > 1e-5, "the correction is seen: {largest}");
+    played.world.fedreplay(&["verify", "run"]).succeeded();
+    played.world.fedreplay(&["replay", "run", "--store", "none"]).succeeded();
+    let tables = RunTables::read(&played.world.path("run")).expect("tables");
+    let errors = tables.rounds().numbers("aggregation_error").expect("errors");
+    // Without regularization to speak of, the error is lower in the first round, which begins with the same updates.
+    let free = Played::new("LoraFair(regularization: 1e-9)", "FedAvg(weights: Uniform)", 4, &[]);
+    let plain = Played::new("FedIt", "FedAvg(weights: Uniform)", 4, &[]);
+    let first = |played: &Played| {
+        let tables = RunTables::read(&played.world.path("run")).expect("tables");
+        tables.rounds().numbers("aggregation_error").expect("errors")[0].expect("an error")
+    };
+    let (free, plain, own) = (first(&free), first(&plain), errors[0].expect("an error"));
+    assert!(free < own && own < plain, "{free} {own} {plain}");
+}
+
 #[test]
 fn ranks_of_devices_name_what_is_wrong_with_them() {
     let world = World::new();
@@ -517,6 +576,13 @@ fn ranks_of_devices_name_what_is_wrong_with_them() {
             vec!["server.protocol=Asynchronous(concurrency: 2)"],
             "server.protocol: it does not go with HetLoRA",
         ),
+        (
+            "LoraFair()",
+            "{}",
+            vec!["federated_lora.LoraFair.regularization=0"],
+            "regularization=0: 0 is out of range: it must be above 0",
+        ),
+        ("LoraFair()", "{}", vec!["server.aggregation=Median"], "server.aggregation: it does not go with LoRA-FAIR"),
         ("HetLora", "{}", vec!["algorithm=FedAdam()"], "algorithm: it does not go with HetLoRA"),
         ("HetLora", "{}", vec!["server.aggregation=Median"], "server.aggregation: it does not go with HetLoRA"),
     ];
@@ -553,9 +619,13 @@ fn accepted_combinations_run_so_that_every_method_meets_every_algorithm_and_prot
                 if *cell != "yes" || !(met.insert(row[0]) | met.insert(protocol)) {
                     continue;
                 }
-                world.write("scenario.ron", &scenario(method, &format!("{}()", row[0]), 3));
-                let sets =
-                    [format!("server.protocol={value}"), "population.mix.0.region=here".into(), "rounds=2".into()];
+                world.write("scenario.ron", &scenario("FedIt", &format!("{}()", row[0]), 3));
+                let sets = [
+                    format!("federated_lora={method}"),
+                    format!("server.protocol={value}"),
+                    "population.mix.0.region=here".into(),
+                    "rounds=2".into(),
+                ];
                 let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect();
                 let out = format!("{method}-{}-{protocol}", row[0]);
                 world.run(&out, &sets).succeeded();

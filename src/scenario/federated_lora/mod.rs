@@ -37,6 +37,8 @@ pub enum Averages {
     Factors,
     /// A and B, each by itself, with weights in proportion to the Frobenius norm of the client's products B A.
     FactorsByNorm,
+    /// A and B, each by itself; B is then corrected toward the mean of the products.
+    CorrectedFactors,
     /// The products B A.
     Products,
 }
@@ -45,17 +47,24 @@ pub enum Averages {
 pub(super) type Clash = (&'static str, &'static str);
 
 macro_rules! methods {
-    ($($variant:ident => $file:ident,)*) => {
+    ($($variant:ident $({ $($parameter:ident: $value:expr),* })? => $file:ident,)*) => {
         $(mod $file;)*
 
         impl FederatedLora {
-            /// All methods.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+            /// All methods, with values for their parameters.
+            pub const ALL: &[Self] = &[$(Self::$variant $({ $($parameter: $value),* })?,)*];
 
             /// Returns its declaration.
             pub fn method(self) -> &'static LoraMethod {
                 match self {
-                    $(Self::$variant => &$file::METHOD,)*
+                    $(Self::$variant $({ $($parameter: _),* })? => &$file::METHOD,)*
+                }
+            }
+
+            /// Returns its name in a scenario.
+            pub fn variant(self) -> &'static str {
+                match self {
+                    $(Self::$variant $({ $($parameter: _),* })? => stringify!($variant),)*
                 }
             }
         }
@@ -69,6 +78,7 @@ methods! {
     FedSaLora => fed_sa_lora,
     FlexLora => flex_lora,
     HetLora => het_lora,
+    LoraFair { regularization: 0.01 } => lora_fair,
 }
 
 impl ScenarioSpec {
@@ -132,7 +142,7 @@ fn clash_of_mixed_ranks(scenario: &ScenarioSpec) -> Option<String> {
     let method = scenario.lora_method();
     if !(method.takes_mixed_ranks || scenario.averages_products()) {
         let takes = FederatedLora::ALL.iter().filter(|method| method.method().takes_mixed_ranks);
-        let names: Vec<_> = takes.map(|method| format!("{method:?}")).collect();
+        let names: Vec<_> = takes.map(|method| method.variant()).collect();
         return Some(format!(
             "{} has one rank; methods that take several: federated_lora {}",
             method.name,

@@ -291,7 +291,7 @@ fn adaptive_beta2() -> f64 {
     0.99
 }
 
-fn hundredth() -> f64 {
+pub(super) fn hundredth() -> f64 {
     0.01
 }
 

@@ -3,8 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::algorithm::hundredth;
+use crate::scenario::range;
+
 /// Method by which LoRA's factors A and B are trained, exchanged and averaged. docs/methods/ has rules, sizes and sources. `FedIt` is not written out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub enum FederatedLora {
     /// FedIT (Zhang et al. 2024, arXiv 2305.05644): A and B are trained, sent and averaged separately.
     #[default]
@@ -21,6 +24,13 @@ pub enum FederatedLora {
     /// HetLoRA (Cho et al. 2024, arXiv 2401.06432), without its pruning of ranks: a client gets the first rows of A and columns of B,
     /// as many as its rank, and the factors are averaged with weights in proportion to the norm of B A.
     HetLora,
+    /// LoRA-FAIR (Bian et al. 2025, arXiv 2411.14961), with the Frobenius norm as its distance: the factors are averaged, and B is
+    /// corrected so that the product comes near to the mean of the products.
+    LoraFair {
+        /// [1] Weight of the squared length of the correction, where that of the squared distance from the mean of the products is 1 -- above 0.
+        #[serde(default = "hundredth", deserialize_with = "range::positive")]
+        regularization: f64,
+    },
 }
 
 impl FederatedLora {
