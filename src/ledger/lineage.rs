@@ -77,7 +77,7 @@ impl Lineage {
         Ok(Self { entries, graph })
     }
 
-    /// Checks that no order depends on itself and that every key is the hash of its recipe. Returns a description of each
+    /// Checks that no order depends on itself, that every key is the hash of its recipe, and that kinds are those of the code. Returns a description of each
     /// fault.
     pub fn check(&self) -> Vec<String> {
         // Inputs come first, so that each key is checked against recorded keys that have been checked before.
@@ -88,6 +88,16 @@ impl Lineage {
         let mut found = Vec::new();
         for place in order {
             let entry = &self.entries[place.index()];
+            // The code, which the key covers, begins with the kind, which it does not.
+            if entry.code.split(' ').next() != Some(entry.kind.as_str()) {
+                found.push(format!(
+                    "table lineage, row {} (round {}): its kind is {}, and its code is {}",
+                    place.index(),
+                    entry.round,
+                    entry.kind,
+                    entry.code
+                ));
+            }
             let expected = self.recipe(entry).key();
             if entry.key != expected {
                 found.push(format!(

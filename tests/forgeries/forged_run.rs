@@ -221,19 +221,25 @@ impl ForgedRun {
         });
     }
 
-    /// Changes the learning rate in the recipe of the client's training, and computes all keys again, in every table.
-    pub fn redo_keys(&self) {
+    /// Returns the row of lineage with the client's training in round 2.
+    pub fn training(&self) -> usize {
+        let key = self.table("tasks")["update_key"].as_string::<i32>().value(self.task).to_owned();
+        let keys = self.table("lineage");
+        keys["key"].as_string::<i32>().iter().position(|other| other == Some(key.as_str())).expect("its order")
+    }
+
+    /// Replaces a text in the parameters of one row of lineage, and computes all keys again, in every table.
+    pub fn redo_keys(&self, row: usize, from: &str, to: &str) {
         let rows = self.table("lineage");
         let entries = Lineage::of(&rows).expect("rows of lineage").entries;
-        let updated = self.table("tasks")["update_key"].as_string::<i32>().value(self.task).to_owned();
         let mut parameters = Vec::new();
         let mut keys = Vec::new();
         let mut honest_keys = Vec::new();
-        for entry in &entries {
+        for (place, entry) in entries.iter().enumerate() {
             let mut text = entry.parameters.clone();
-            if entry.key.to_string() == updated {
-                text = text.replace("\"learning_rate\":0.01", "\"learning_rate\":0.02");
-                assert!(text != entry.parameters, "the recipe has no learning rate: {text}");
+            if place == row {
+                text = text.replace(from, to);
+                assert!(text != entry.parameters, "the recipe has no {from}: {text}");
             }
             let recipe = Recipe {
                 code: entry.code.clone(),

@@ -36,6 +36,8 @@ pub enum Of {
     Alone,
     /// Run with differential privacy.
     Private,
+    /// Run in which some clients attack.
+    Attacked,
     /// Schedule without training.
     Plan,
 }
@@ -47,6 +49,7 @@ impl Of {
             Self::Trained => "",
             Self::Alone => "own models: ",
             Self::Private => "privacy: ",
+            Self::Attacked => "attackers: ",
             Self::Plan => "plan: ",
         }
     }
@@ -392,14 +395,9 @@ fn of_hashes(add: Add) {
         run.edit_last_cell("lineage", "key");
     });
     add("`lineage.result` of the client's update", BOTH, &["round 2", "lineage says"], |run| {
-        let key = run.table("tasks")["update_key"].as_string::<i32>().value(run.task).to_owned();
-        let place = run.table("lineage")["key"].as_string::<i32>().iter().position(|other| other == Some(key.as_str()));
-        run.edit_cell("lineage", "result", place.expect("its order"));
+        run.edit_cell("lineage", "result", run.training());
     });
-    add(
-        "`lineage.parameters` of the client, with all keys that follow",
-        BOTH,
-        &["its key is", "round 2"],
-        ForgedRun::redo_keys,
-    );
+    add("`lineage.parameters` of the client, with all keys that follow", BOTH, &["its key is", "round 2"], |run| {
+        run.redo_keys(run.training(), "\"learning_rate\":0.01", "\"learning_rate\":0.02")
+    });
 }

@@ -293,11 +293,14 @@ impl HonestRuns {
             .replace("    rounds: 3,", "    rounds: 3,\n    algorithm: FedAvg(weights: Uniform),")
             .replace("evaluation: (local_baseline: true)", PRIVACY);
         world.write("private.ron", &private);
+        let attackers = "attackers: (clients: Number(3), attack: Scaling(factor: 2.0)),";
+        world.write("attacked.ron", &all.replace("    rounds: 3,", &format!("    rounds: 3,\n    {attackers}")));
         for (file, out, more) in [
             ("scenario.ron", "run", &[][..]),
             ("scenario.ron", "other", &["training.lr=0.02"]),
             ("alone.ron", "alone", &["server.protocol.over_selection=0"]),
             ("private.ron", "private", &["server.protocol.over_selection=0"]),
+            ("attacked.ron", "attacked", &["server.protocol.over_selection=0"]),
         ] {
             let sets: Vec<String> = SMALL.iter().chain(more).map(|set| (*set).to_owned()).collect();
             let scenario = Scenario::read(&world.path(file), &sets).expect("a scenario");
@@ -308,7 +311,13 @@ impl HonestRuns {
         let stop = AtomicBool::new(false);
         let settings = PlanSettings { out: Some(world.path("plan")), detail: PlanDetail::Events, stop: &stop };
         plan(&scenario, &settings, &mut ()).expect("a plan");
-        let runs = [(Of::Trained, "run"), (Of::Alone, "alone"), (Of::Private, "private"), (Of::Plan, "plan")];
+        let runs = [
+            (Of::Trained, "run"),
+            (Of::Alone, "alone"),
+            (Of::Private, "private"),
+            (Of::Attacked, "attacked"),
+            (Of::Plan, "plan"),
+        ];
         let runs = runs.into_iter().map(|(of, name)| (of, HonestRun::read(&world, name))).collect();
         Self { world, runs }
     }

@@ -1,4 +1,4 @@
-//! Kinds of changes of runs that record more, or less, than one model for all: clients' own models, privacy, and plans.
+//! Kinds of changes of runs that record more, or less, than one model for all: clients' own models, privacy, attackers, and plans.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,8 @@ use super::support::copy;
 use Redone::{All, Files, Nothing};
 
 /// Runs of other kinds, each with the function that adds its changes.
-pub const ALL: [(Of, fn(Add)); 3] = [(Of::Alone, of_alone), (Of::Private, of_private), (Of::Plan, of_plans)];
+pub const ALL: [(Of, fn(Add)); 4] =
+    [(Of::Alone, of_alone), (Of::Private, of_private), (Of::Attacked, of_attacked), (Of::Plan, of_plans)];
 
 /// Returns the folders of the clients' own adapters after round 2.
 fn own_adapters(run: &ForgedRun) -> Vec<PathBuf> {
@@ -117,6 +118,64 @@ fn of_private(add: Add) {
         });
     });
     add("`tasks.weight` of the client", BOTH, ROUND_2, |run| run.edit_cell("tasks", "weight", run.task));
+    add("`tasks.update_norm` of the client", BOTH, ROUND_2, |run| run.edit_cell("tasks", "update_norm", run.task));
+}
+
+/// Returns the row of lineage with the last attack of round 2.
+fn last_attack(run: &ForgedRun) -> usize {
+    let lineage = run.table("lineage");
+    let kinds = lineage["kind"].as_string::<i32>();
+    (0..kinds.len()).rfind(|&row| kinds.value(row) == "attack").expect("clients attack")
+}
+
+/// Replaces the text of the last attack of round 2 in a column of lineage.
+fn edit_last_attack(run: &ForgedRun, column: &str, change: impl Fn(&str) -> String) {
+    let row = last_attack(run);
+    let lineage = run.table("lineage");
+    let mut texts = Vec::new();
+    for (place, text) in lineage[column].as_string::<i32>().iter().enumerate() {
+        let text = text.map(str::to_owned);
+        texts.push(if place == row { Some(change(text.as_deref().unwrap_or_default())) } else { text });
+    }
+    let forged = with_column(&lineage, column, Arc::new(StringArray::from(texts)));
+    assert!(forged != lineage, "{column} of lineage was not changed");
+    run.put("lineage", &forged);
+}
+
+/// Attack of the run, and another.
+const ATTACK: &str = "\"factor\":2.0";
+const OTHER_ATTACK: &str = "\"factor\":3.0";
+
+fn of_attacked(add: Add) {
+    add(NO_CHANGE, &[Nothing, Files, All], &[], |_| {});
+    add("`scenario.ron`: the attack", &[Nothing, Files], &["scenario"], |run| {
+        run.edit_text("scenario.ron", "factor: 2.0", "factor: 3.0");
+    });
+    add("the same, with the genesis that follows", &[All], &["its key is", "round 1"], |run| {
+        run.edit_text("scenario.ron", "factor: 2.0", "factor: 3.0");
+        run.redo_genesis();
+    });
+    add("`lineage.parameters` of an attack in round 2", BOTH, &["table lineage", "lineage says", "round 2"], |run| {
+        edit_last_attack(run, "parameters", |text| text.replace(ATTACK, OTHER_ATTACK));
+    });
+    add("`lineage.parameters` of an attack, with all keys that follow", BOTH, &["its key is", "round 2"], |run| {
+        run.redo_keys(last_attack(run), ATTACK, OTHER_ATTACK);
+    });
+    add("`lineage.result` of an attack, which has none", BOTH, &["round 2", "lineage says"], |run| {
+        edit_last_attack(run, "result", |_| OTHER.to_string());
+    });
+    add("`lineage.key` of an attack in round 2", BOTH, &["table lineage", "lineage says"], |run| {
+        run.edit_cell("lineage", "key", last_attack(run));
+    });
+    add("`lineage`: an attack as a training", BOTH, &["table lineage", "lineage says", "round 2"], |run| {
+        edit_last_attack(run, "kind", |_| "train".to_owned());
+    });
+    add("`lineage`: the row of an attack dropped", BOTH, &["table lineage", "lineage says", "round 2"], |run| {
+        let row = last_attack(run) as u32;
+        let [first, second] = run.counts("lineage");
+        let kept: Vec<u32> = (0..(first + second) as u32).filter(|&other| other != row).collect();
+        run.select("lineage", &kept, [first, second - 1]);
+    });
     add("`tasks.update_norm` of the client", BOTH, ROUND_2, |run| run.edit_cell("tasks", "update_norm", run.task));
 }
 
