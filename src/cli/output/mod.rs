@@ -66,7 +66,8 @@ pub fn remark(line: std::fmt::Arguments) {
     if logs_json() {
         return tracing::warn!("{line}");
     }
-    let _ = writeln!(std::io::stderr(), "{}", printable(line));
+    // In one piece: the process may be ended between two, or write to a file that another writes to.
+    let _ = std::io::stderr().write_all((printable(line) + "\n").as_bytes());
 }
 
 /// Writes an error to stderr, or to the log if stderr must hold nothing else.

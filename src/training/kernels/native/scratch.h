@@ -1,9 +1,11 @@
 // A thread's own memory, which it keeps from call to call.
 #pragma once
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
+
+// Of limits.cpp.
+extern "C" [[noreturn]] void fedreplay_out_of_memory();
 
 namespace fedreplay {
 namespace {
@@ -19,11 +21,8 @@ class ScratchOf {
   T* at_least(int64_t count) {
     if (count > size_) {
       held_.reset(static_cast<T*>(std::aligned_alloc(64, (sizeof(T) * count + 63) / 64 * 64)));
-      // A thread of a pool has nobody to give an error to: as elsewhere in the program, lack of memory ends it with a line.
-      if (!held_) {
-        std::fputs("error: failed to allocate memory for a product of matrices\n", stderr);
-        std::abort();
-      }
+      // A thread of a pool has nobody to give an error to: as elsewhere in the program, lack of memory ends it with a sentence.
+      if (!held_) fedreplay_out_of_memory();
       size_ = count;
     }
     return held_.get();
