@@ -54,7 +54,7 @@ impl AdapterError {
         Self::Content { what: what.into(), reason: reason.into() }
     }
 
-    pub(super) fn safetensors(what: &str, error: &safetensors::SafeTensorError) -> Self {
-        Self::Safetensors { what: what.into(), reason: error.to_string() }
+    pub(super) fn safetensors(what: &str, reason: impl Into<String>) -> Self {
+        Self::Safetensors { what: what.into(), reason: reason.into() }
     }
 }

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fedreplay_sim::{Purpose, Seed, Stream};
+use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::{AdapterError, Layout};
+use crate::store::{parse_json, without_panic};
 
 /// Key of the layout in the header of a stored adapter.
 const LAYOUT_KEY: &str = "fedreplay.layout";
@@ -112,11 +114,11 @@ impl Adapter {
     /// If the bytes are not such a file, or are incomplete.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AdapterError> {
         const WHAT: &str = "the bytes of an adapter";
-        let (_, header) =
-            safetensors::SafeTensors::read_metadata(bytes).map_err(|error| AdapterError::safetensors(WHAT, &error))?;
+        let read = without_panic(|| SafeTensors::read_metadata(bytes).map_err(|error| error.to_string()));
+        let (_, header) = read.flatten().map_err(|reason| AdapterError::safetensors(WHAT, reason))?;
         let text = header.metadata().as_ref().and_then(|entries| entries.get(LAYOUT_KEY));
         let text = text.ok_or_else(|| AdapterError::content(WHAT, format!("no {LAYOUT_KEY} in the header")))?;
-        let layout: Layout = serde_json::from_str(text)
+        let layout: Layout = parse_json(text.as_bytes())
             .map_err(|e| AdapterError::content(WHAT, format!("{LAYOUT_KEY} is not a layout: {e}")))?;
         // Memory is taken by the layout, so it may not be of more values than the file can have.
         let values = layout.modules.iter().try_fold(0_usize, |sum, module| {
@@ -143,8 +145,7 @@ impl Adapter {
     /// # Errors
     /// If the file is damaged, its tensors are not those of the layout, or a value is not finite.
     pub(super) fn from_safetensors(what: &str, bytes: &[u8], layout: Arc<Layout>) -> Result<Self, AdapterError> {
-        let file =
-            safetensors::SafeTensors::deserialize(bytes).map_err(|error| AdapterError::safetensors(what, &error))?;
+        let file = opened(what, bytes)?;
         let mut adapter = Self::zeros(layout.clone());
         let tensors = layout.tensors();
         for (name, shape, range) in &tensors {
@@ -167,16 +168,20 @@ impl Adapter {
     }
 }
 
+/// Opens a safetensors file.
+///
+/// # Errors
+/// If it is damaged or incomplete.
+pub(super) fn opened<'a>(what: &str, bytes: &'a [u8]) -> Result<SafeTensors<'a>, AdapterError> {
+    let opened = without_panic(|| SafeTensors::deserialize(bytes).map_err(|error| error.to_string()));
+    opened.flatten().map_err(|reason| AdapterError::safetensors(what, reason))
+}
+
 /// Reads a tensor of a file as f32. The types F32, F16 and BF16 are accepted.
 ///
 /// # Errors
 /// If the tensor is missing or has another shape or type, as a clause that names it.
-pub(super) fn read_tensor(
-    file: &safetensors::SafeTensors,
-    name: &str,
-    shape: &[usize],
-    into: &mut [f32],
-) -> Result<(), String> {
+pub(super) fn read_tensor(file: &SafeTensors, name: &str, shape: &[usize], into: &mut [f32]) -> Result<(), String> {
     let view = file.tensor(name).map_err(|_| format!("tensor {name} of shape {shape:?} is missing"))?;
     if view.shape() != shape {
         return Err(format!("tensor {name}: expected {shape:?}, found {:?}", view.shape()));

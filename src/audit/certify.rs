@@ -6,6 +6,7 @@ use crate::ledger::{LedgerError, Manifest, OLDEST_SCHEMA, RunState};
 use crate::run::{
     Certificate, Claims, RunError, SignatureError, SigningKey, Unsuitability, refuse_plan, verify_run, write_statement,
 };
+use crate::store::next_to;
 
 /// Returns the file of a run's statement where no other is named: next to its folder, under its name.
 ///
@@ -14,9 +15,7 @@ use crate::run::{
 pub fn default_statement(run_folder: &Path) -> Result<PathBuf, RunError> {
     // The path may end with a dot, or be one.
     let folder = run_folder.canonicalize().map_err(LedgerError::io(run_folder))?;
-    let mut name = folder.file_name().unwrap_or_default().to_owned();
-    name.push(".intoto.json");
-    Ok(folder.with_file_name(name))
+    Ok(next_to(&folder, ".intoto.json"))
 }
 
 /// Writes a statement about the run in `run_folder`, signed with `key`, to the file `out`, and returns the certificate in it.

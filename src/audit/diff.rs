@@ -12,7 +12,7 @@ use crate::graph::Value;
 use crate::ledger::{Comparison, LineageEntry, Manifest, OrderDifference, compare};
 use crate::run::RunError;
 use crate::scenario::{Scenario, field_differences, value_differences};
-use crate::store::{Digest, Store};
+use crate::store::{Digest, Store, parse_json, read_limited};
 
 /// Name of the scenario in the folder of a run.
 const SCENARIO: &str = "scenario.ron";
@@ -67,7 +67,7 @@ pub fn diff(left: &Path, right: &Path, store: &Store) -> Result<Option<FirstDiff
 
 /// Returns which of two scenarios are not as their runs began with them; none if both are the same text.
 fn changed_scenarios(manifests: &[Manifest; 2], folders: [&Path; 2]) -> Vec<String> {
-    let texts = folders.map(|folder| fs::read(folder.join(SCENARIO)).ok());
+    let texts = folders.map(|folder| read_limited(&folder.join(SCENARIO)).ok());
     let mut changed = Vec::new();
     if texts[0] == texts[1] {
         return changed;
@@ -104,8 +104,8 @@ fn part_of_key(left: &LineageEntry, right: &LineageEntry) -> String {
     if left.inputs != right.inputs {
         return "inputs: it reads other orders, so other tasks count, or from other models".into();
     }
-    let left_parameters: Json = serde_json::from_str(&left.parameters).unwrap_or_default();
-    let right_parameters: Json = serde_json::from_str(&right.parameters).unwrap_or_default();
+    let left_parameters: Json = parse_json(left.parameters.as_bytes()).unwrap_or_default();
+    let right_parameters: Json = parse_json(right.parameters.as_bytes()).unwrap_or_default();
     match value_differences(&left_parameters, &right_parameters).first() {
         Some(first) => format!("parameters.{first}"),
         None => "the keys differ and nothing that they are made of does, so one of the two runs was changed".into(),

@@ -9,6 +9,7 @@ use super::file_form::FileForm;
 use super::intake::{Halt, Intake};
 use super::json_value::JsonValue;
 use super::scanner::{RawValue, Scanner, TextPlace, message_of};
+use crate::store::parse_json;
 
 /// Names of the splits of a dataset, which are no clients.
 const SPLITS: [&str; 8] = ["train", "training", "test", "testing", "validation", "valid", "val", "dev"];
@@ -164,7 +165,7 @@ pub(super) fn fields_of(raw: &RawValue) -> Result<Fields, RowFault> {
 }
 
 fn value_of(raw: &RawValue) -> Result<JsonValue, RowFault> {
-    serde_json::from_slice(&raw.bytes).map_err(|error| not_json(raw.start, &error))
+    parse_json(&raw.bytes).map_err(|error| not_json(raw.start, &error))
 }
 
 /// Returns the fault of a value that begins at `start` and is no JSON.

@@ -11,6 +11,7 @@ use super::intake::{Halt, Intake};
 use super::rows_in_json::{fields_of, not_json};
 use super::scanner::{ROW_LIMIT_BYTES, RawValue, ScanError, TextPlace};
 use super::value_end::{Step, ValueEnd};
+use crate::store::parse_json;
 
 /// Reads JSON Lines into the client that is open.
 pub(super) fn walk_lines(intake: &mut Intake, text: impl BufRead) -> Result<(), Halt> {
@@ -66,7 +67,7 @@ impl<R: BufRead> Lines<R> {
         let torn = self.ahead.pop_front().expect("a line that is not blank is ahead");
         let start = TextPlace { line: torn.number, column: torn.column };
         // With its line end the text would break off on the next line, where the parser would see the fault.
-        let fault = match serde_json::from_slice::<Value>(torn.bytes.trim_ascii_end()) {
+        let fault = match parse_json::<Value>(torn.bytes.trim_ascii_end()) {
             Err(error) => not_json(start, &error),
             Ok(_) => unreachable!("a line that is a value is no torn one"),
         };
@@ -164,7 +165,7 @@ impl<R: BufRead> Lines<R> {
 impl Line {
     /// Returns whether the line is an object in itself, beginning at its first byte.
     fn is_whole_object(&self) -> bool {
-        self.bytes.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(&self.bytes).is_ok()
+        self.bytes.starts_with(b"{") && parse_json::<serde::de::IgnoredAny>(&self.bytes).is_ok()
     }
 }
 

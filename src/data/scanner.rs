@@ -3,6 +3,7 @@
 use std::io::{self, BufRead};
 
 use super::value_end::{Step, ValueEnd};
+use crate::store::parse_json;
 
 /// [byte] -- Largest row that is read. Published rows stay below 1 MB; a larger one indicates a damaged file.
 pub(super) const ROW_LIMIT_BYTES: usize = 64 << 20;
@@ -95,7 +96,7 @@ impl<R: BufRead> Scanner<R> {
             return Err(self.unexpected("expected a key in quotes"));
         }
         let RawValue { bytes, start, .. } = self.value()?;
-        let key = serde_json::from_slice(&bytes)
+        let key = parse_json(&bytes)
             .map_err(|error| ScanError::Syntax { place: start.of(&error), message: message_of(&error) })?;
         self.expect(b':', "expected `:`")?;
         Ok(key)

@@ -1,12 +1,18 @@
 //! The byte source of a dataset file: hashes what passes through, unpacks gzip and Zstandard, and turns UTF-16 into UTF-8.
 
 use std::cell::RefCell;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read};
 use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::store::ForeignReader;
+
 const BUFFER_BYTES: usize = 1 << 16;
+
+/// [byte] -- Maximum size of a Parquet file that is packed, which is unpacked into memory.
+const PACKED_PARQUET_BYTES_MAX: u64 = 4 << 30;
+
 const GZIP: &[u8] = b"\x1F\x8B";
 const ZSTANDARD: &[u8] = b"\x28\xB5\x2F\xFD";
 const PARQUET: &[u8] = b"PAR1";
@@ -26,9 +32,9 @@ impl<'r> Source<'r> {
         let hasher = Rc::new(RefCell::new(blake3::Hasher::new()));
         let packed = WithHead::new(Hashed { reader, hasher: hasher.clone() })?;
         let content: Box<dyn BufRead + 'r> = if packed.head().starts_with(GZIP) {
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(packed)))
+            unpacked(MultiGzDecoder::new(packed))
         } else if packed.head().starts_with(ZSTANDARD) {
-            Box::new(BufReader::with_capacity(BUFFER_BYTES, zstd::Decoder::with_buffer(packed)?))
+            unpacked(zstd::Decoder::with_buffer(packed)?)
         } else {
             Box::new(packed)
         };
@@ -40,11 +46,18 @@ impl<'r> Source<'r> {
         let mut content = WithHead::new(&mut self.content)?;
         if content.head().starts_with(PARQUET) {
             let mut bytes = Vec::new();
-            content.read_to_end(&mut bytes)?;
+            content.take(PACKED_PARQUET_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > PACKED_PARQUET_BYTES_MAX {
+                let message = format!("it is Parquet of more than {PACKED_PARQUET_BYTES_MAX} bytes, packed; unpack it");
+                return Err(io::Error::new(ErrorKind::InvalidData, message));
+            }
             return Ok(FileContent::Parquet(bytes));
         }
-        if content.head().starts_with(UTF_16_LE_MARK) || content.head().starts_with(UTF_16_BE_MARK) {
-            let text: Box<dyn BufRead> = Box::new(Cursor::new(utf_8(content)?));
+        let is_big_endian = content.head().starts_with(UTF_16_BE_MARK);
+        if is_big_endian || content.head().starts_with(UTF_16_LE_MARK) {
+            content.consume(UTF_16_BE_MARK.len());
+            let text = BufReader::with_capacity(BUFFER_BYTES, FromUtf16::new(content, is_big_endian));
+            let text: Box<dyn BufRead + '_> = Box::new(text);
             return Ok(FileContent::Text(WithHead::new(text)?));
         }
         if content.head().starts_with(UTF_8_MARK) {
@@ -68,24 +81,62 @@ pub(super) enum FileContent<'r> {
     Parquet(Vec<u8>),
 }
 
-/// Reads UTF-16 with its byte-order mark. A surrogate without its partner becomes bytes that are no UTF-8, so that the row
-/// that holds it is refused and no other.
-fn utf_8(mut reader: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes)?;
-    let is_big_endian = bytes.starts_with(UTF_16_BE_MARK);
-    let units = bytes[2..].chunks_exact(2).map(|unit| match is_big_endian {
-        true => u16::from_be_bytes([unit[0], unit[1]]),
-        false => u16::from_le_bytes([unit[0], unit[1]]),
-    });
-    let mut text = Vec::with_capacity(bytes.len() / 2);
-    for decoded in char::decode_utf16(units) {
-        match decoded {
-            Ok(character) => text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-            Err(_) => text.push(0xFF),
-        }
+/// Returns the content of a packed file.
+fn unpacked<'r>(decoder: impl Read + 'r) -> Box<dyn BufRead + 'r> {
+    Box::new(BufReader::with_capacity(BUFFER_BYTES, ForeignReader(decoder)))
+}
+
+/// Reader of UTF-16 without its byte-order mark as UTF-8. A surrogate without its partner becomes a byte that is no UTF-8, so that
+/// the row that holds it is refused and no other.
+struct FromUtf16<R> {
+    reader: R,
+    is_big_endian: bool,
+    /// Bytes that are not decoded yet: half a unit, or a surrogate whose partner is not read.
+    rest: Vec<u8>,
+    text: Cursor<Vec<u8>>,
+}
+
+impl<R: Read> FromUtf16<R> {
+    fn new(reader: R, is_big_endian: bool) -> Self {
+        Self { reader, is_big_endian, rest: Vec::new(), text: Cursor::default() }
     }
-    Ok(text)
+
+    /// Decodes what the reader gives next. Returns whether there was anything.
+    fn refill(&mut self) -> io::Result<bool> {
+        let before = self.rest.len();
+        self.reader.by_ref().take(BUFFER_BYTES as u64).read_to_end(&mut self.rest)?;
+        let is_end = self.rest.len() == before;
+        let mut units = Vec::with_capacity(self.rest.len() / 2);
+        for unit in self.rest.chunks_exact(2) {
+            let bytes = [unit[0], unit[1]];
+            units.push(if self.is_big_endian { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) });
+        }
+        if !is_end && units.last().is_some_and(|unit| (0xD800..0xDC00).contains(unit)) {
+            units.pop();
+        }
+        self.rest.drain(..2 * units.len());
+        let mut text = Vec::with_capacity(units.len());
+        for decoded in char::decode_utf16(units) {
+            match decoded {
+                Ok(character) => text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+                Err(_) => text.push(0xFF),
+            }
+        }
+        let is_any = !is_end || !text.is_empty();
+        self.text = Cursor::new(text);
+        Ok(is_any)
+    }
+}
+
+impl<R: Read> Read for FromUtf16<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.text.position() == self.text.get_ref().len() as u64 {
+            if !self.refill()? {
+                return Ok(0);
+            }
+        }
+        self.text.read(buffer)
+    }
 }
 
 /// A reader whose first bytes, up to 64 KiB, can be looked at.
@@ -182,5 +233,20 @@ mod tests {
         let big: Vec<u8> = units.flat_map(u16::to_be_bytes).collect();
         assert_eq!(text(&little), "aé\u{1F600}");
         assert_eq!(text(&big), "aé\u{1F600}");
+    }
+
+    #[test]
+    fn utf_16_of_any_length_is_read_piece_by_piece() {
+        // Surrogates at odd places, so that pairs lie across the ends of the pieces.
+        let long = format!("a{}", "\u{1F600}".repeat(BUFFER_BYTES));
+        let bytes: Vec<u8> = format!("\u{feff}{long}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(text(&bytes), long);
+        // Half a pair at the end, after which half a unit is left out; and in the middle.
+        let unpaired: Vec<u8> = [0xFEFF_u16, 0x61, 0xD83D].into_iter().flat_map(u16::to_be_bytes).chain([0]).collect();
+        let mut source = Source::new(&unpaired[..]).unwrap();
+        let FileContent::Text(mut content) = source.content().unwrap() else { panic!("it is Parquet") };
+        let mut read = Vec::new();
+        content.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"a\xFF");
     }
 }

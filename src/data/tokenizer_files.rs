@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer as HubTokenizer};
 
 use super::error::DatasetError;
+use crate::store::{parse_json, read_limited};
 
 /// Names under which a configuration has a special token.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -73,8 +74,8 @@ impl TokenizerFiles {
     /// A missing or malformed file, BPE dropout, or a token that two files give different ids.
     pub fn tokenizer(&self) -> Result<ReadTokenizer, DatasetError> {
         let path = self.folder.join("tokenizer.json");
-        let bytes = std::fs::read(&path).map_err(|source| DatasetError::Unreadable { path: path.clone(), source })?;
-        let mut file: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&path, error.to_string()))?;
+        let bytes = read_limited(&path).map_err(|source| DatasetError::Unreadable { path: path.clone(), source })?;
+        let mut file: Value = parse_json(&bytes).map_err(|error| bad(&path, error.to_string()))?;
         refuse_dropout(&path, &file)?;
         let mut differences = Vec::new();
         let is_rebuilt = self.is_rebuilt_by_class(&file, &bytes);
@@ -362,8 +363,8 @@ fn refuse_dropout(path: &Path, file: &Value) -> Result<(), DatasetError> {
 
 /// Reads a JSON file; null if it does not exist.
 pub(super) fn optional_json(path: &Path) -> Result<Value, DatasetError> {
-    match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| bad(path, error.to_string())),
+    match read_limited(path) {
+        Ok(bytes) => parse_json(&bytes).map_err(|error| bad(path, error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
         Err(source) => Err(DatasetError::Unreadable { path: path.to_owned(), source }),
     }

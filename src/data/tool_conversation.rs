@@ -8,6 +8,7 @@ use super::error::RowFault;
 use super::fields::{Fields, kind_of};
 use super::json_value::{JsonValue, set};
 use super::message::{ChatMessage, Role};
+use crate::store::parse_json;
 
 /// Names under which Transformers reads what a model thought, in the order in which it looks for them.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
@@ -68,7 +69,7 @@ pub(super) fn has_more_than_texts(messages: &JsonValue) -> bool {
 /// an attribute and stays.
 pub(super) fn take_schemas(fields: &mut Fields) -> Result<Vec<JsonValue>, RowFault> {
     let schemas = match fields.get("tools") {
-        Some(JsonValue::Text(text)) => serde_json::from_str(text).unwrap_or_default(),
+        Some(JsonValue::Text(text)) => parse_json(text.as_bytes()).unwrap_or_default(),
         Some(value) => value.clone(),
         None => JsonValue::Null,
     };
@@ -130,7 +131,7 @@ fn read_message(turn: usize, message: JsonValue) -> Result<ChatMessage, RowFault
 /// Reads the text of a `function_call`, which is JSON of one call or of a list of them, as `tool_calls`.
 fn calls(written: JsonValue) -> Option<JsonValue> {
     let value = match &written {
-        JsonValue::Text(text) => serde_json::from_str(text).ok()?,
+        JsonValue::Text(text) => parse_json(text.as_bytes()).ok()?,
         _ => written,
     };
     let functions = match value {

@@ -1,7 +1,7 @@
 //! Streaming access to a dataset: rows go to a callback one at a time, and none is kept in memory.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use super::columns::Columns;
@@ -130,15 +130,15 @@ fn walk_file(intake: &mut Intake, path: &Path, scope: Scope) -> Result<(FileForm
     if head != b"PAR1" {
         return walk_reader(intake, head.as_slice().chain(file), path, scope);
     }
-    // The Parquet reader seeks, so the hash needs a pass of its own over the file.
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&head);
-    hasher.update_reader(&mut file).map_err(|source| unreadable(path, source))?;
+    let rows = file.try_clone().map_err(|source| unreadable(path, source))?;
     in_scope(intake, scope, |intake| {
-        let rows = for_each_row(file, |fields| intake.accept(None, Ok(fields)));
+        let rows = for_each_row(rows, |fields| intake.accept(None, Ok(fields)));
         rows.map_err(Halt::Damaged)?
     })
     .map_err(|halt| located(path, intake.place(), halt))?;
+    // The Parquet reader seeks, so the hash needs a pass of its own over the file.
+    let mut hasher = blake3::Hasher::new();
+    file.rewind().and_then(|()| hasher.update_reader(&mut file)).map_err(|source| unreadable(path, source))?;
     Ok((FileForm::Parquet, hasher.finalize()))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::DiversityError;
-use crate::store::SecretText;
+use crate::store::{SecretText, parse_json};
 
 /// Number of texts in one request.
 const BATCH: usize = 64;
@@ -64,7 +64,7 @@ impl Endpoint {
             let said = self.without_key(&text).chars().take(200).collect::<String>();
             return Err(format!("it answered {status}: {said}"));
         }
-        let value: Value = serde_json::from_str(&text).map_err(|error| format!("its answer is no JSON: {error}"))?;
+        let value: Value = parse_json(text.as_bytes()).map_err(|error| format!("its answer is no JSON: {error}"))?;
         vectors(&value, texts.len())
     }
 

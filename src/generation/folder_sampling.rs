@@ -1,6 +1,5 @@
 //! Sampling defaults of a model's folder.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::GenerationError;
+use crate::store::{parse_json, read_limited};
 
 /// Sampling defaults from generation_config.json. Transformers uses them unless a caller sets its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -56,10 +56,10 @@ impl FolderSampling {
 /// If it cannot be read or is not JSON.
 pub(super) fn json_in(folder: &Path, name: &str) -> Result<Option<Value>, GenerationError> {
     let path = folder.join(name);
-    let reason = match fs::read(&path) {
+    let reason = match read_limited(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => error.to_string(),
-        Ok(bytes) => match serde_json::from_slice(&bytes) {
+        Ok(bytes) => match parse_json(&bytes) {
             Ok(json) => return Ok(Some(json)),
             Err(error) => error.to_string(),
         },

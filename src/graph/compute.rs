@@ -114,6 +114,29 @@ impl<'a> Compute<'a> {
         Ok(value)
     }
 
+    /// Returns whether a stored value is one that the node can have. Keys of different nodes differ, so any other was put into
+    /// the store by something else than a run.
+    pub fn can_have(node: &Node, value: &Value) -> bool {
+        match node {
+            Node::Initial { .. } | Node::Given { .. } | Node::Personal { .. } | Node::Truncated { .. } => {
+                matches!(value, Value::Model { .. })
+            }
+            Node::Aggregate { .. } => matches!(value, Value::Model { .. }),
+            Node::Train { .. } | Node::Member { .. } | Node::Attack(_) | Node::Compress(_) => {
+                matches!(value, Value::Trained(_))
+            }
+            Node::Memory { .. } => matches!(value, Value::Memory(_)),
+            Node::Cohort(nodes) => matches!(value, Value::Cohort(updates) if updates.len() == nodes.len()),
+            Node::Control(_) => matches!(value, Value::Control(_)),
+            Node::Moments { .. } => matches!(value, Value::Moments(_)),
+            Node::Kept { .. } => matches!(value, Value::Kept(_)),
+            Node::Evaluate { groups, .. } => matches!(value, Value::Evaluated(of) if of.groups.len() == groups.len()),
+            Node::Benchmark { benchmark, .. } => {
+                matches!(value, Value::BenchmarkResult(bytes) if benchmark.is_result(bytes))
+            }
+        }
+    }
+
     /// Cuts an evaluation into parts; `inputs` as in [`Self::compute`].
     ///
     /// # Errors

@@ -290,7 +290,8 @@ impl<'a> Executor<'a> {
         let mut done = Vec::new();
         let mut missing = Vec::new();
         for claimed in nodes {
-            match (self.load(claimed.key), claimed.inputs.is_some()) {
+            let stored = self.load(claimed.key).filter(|value| Compute::can_have(&claimed.node, value));
+            match (stored, claimed.inputs.is_some()) {
                 (Some(value), _) => done.push(Done { claimed, value, from_store: true }),
                 (None, true) => missing.push(claimed),
                 (None, false) => self.retry(claimed.id),

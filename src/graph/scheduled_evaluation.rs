@@ -31,4 +31,7 @@ pub trait ScheduledEvaluation: Debug + Send + Sync {
     /// # Errors
     /// If the model cannot be computed, or the run was asked to stop.
     fn evaluate(&self, resources: &EvalResources, adapter: &Arc<Adapter>) -> Result<Vec<u8>, GraphError>;
+
+    /// Returns whether bytes of a store have the form of a result.
+    fn is_result(&self, bytes: &[u8]) -> bool;
 }

@@ -196,6 +196,10 @@ impl ScheduledEvaluation for Panicking {
     fn evaluate(&self, _: &EvalResources, _: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
         panic!("this benchmark panics")
     }
+
+    fn is_result(&self, _: &[u8]) -> bool {
+        true
+    }
 }
 
 #[test]
@@ -217,6 +221,46 @@ fn a_panic_ends_the_waiting_for_an_evaluation_under_way() {
         })
     };
     assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+}
+
+/// A benchmark whose result is the letters `ab`.
+#[derive(Debug)]
+struct Letters;
+
+impl ScheduledEvaluation for Letters {
+    fn key(&self) -> Digest {
+        Digest::of(b"letters")
+    }
+
+    fn evaluate(&self, _: &EvalResources, _: &Arc<Adapter>) -> Result<Vec<u8>, GraphError> {
+        Ok(b"ab".to_vec())
+    }
+
+    fn is_result(&self, bytes: &[u8]) -> bool {
+        bytes == b"ab"
+    }
+}
+
+#[test]
+fn a_stored_value_that_the_node_cannot_have_is_computed_again() {
+    let trainer = on_tiny_base();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let stop = AtomicBool::new(false);
+    let compute = Compute::new(&trainer, UnusableUpdate::EndRun, &store, &stop);
+    let of_another_kind = Value::Kept(adapter(&trainer));
+    for stored in [Value::BenchmarkResult(Arc::new(b"abc".to_vec())), of_another_kind] {
+        let executor = Executor::new(std::slice::from_ref(&compute), &store, &stop, 1);
+        let model = executor.add(Node::Given { adapter: adapter(&trainer) });
+        let result = executor.add(Node::Benchmark { model, benchmark: Arc::new(Letters) });
+        let key = executor.recorded(0..2)[1].key;
+        store.put(key, &stored.to_bytes()).unwrap();
+        let value = executor.run(1, || {
+            executor.demand(result);
+            executor.take(result).unwrap()
+        });
+        assert!(matches!(&value, Value::BenchmarkResult(bytes) if **bytes == b"ab"), "{value:?}");
+    }
 }
 
 fn training(client: u32) -> TrainingOrder {

@@ -209,6 +209,10 @@ impl ScheduledEvaluation for ScheduledBenchmark {
             Err(error) => Err(GraphError::Benchmark(Box::new(error))),
         }
     }
+
+    fn is_result(&self, bytes: &[u8]) -> bool {
+        postcard::from_bytes::<BenchmarkResult>(bytes).is_ok()
+    }
 }
 
 impl ScheduledBenchmark {

@@ -1,7 +1,7 @@
 //! Inputs of a run: data as tokenized rows, the base model behind a trainer, and the hashes of both.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -12,7 +12,7 @@ use super::files::{input, model_folder};
 use super::rows::{Notes, Reader, TokenData};
 use super::{benchmarks, trace};
 use crate::adapter::peft::{self, PeftAdapter};
-use crate::adapter::{Adapter, AdapterError};
+use crate::adapter::{Adapter, AdapterError, Layout};
 use crate::data::{ClientRows, Rows};
 use crate::graph::Compute;
 use crate::ledger::{Input, LedgerError, LeftOut};
@@ -20,7 +20,7 @@ use crate::model::{Config, Device, misfit};
 use crate::scenario::{ObjectiveSpec, ReferenceSpec, Scenario, ScenarioSpec};
 use crate::schedule::client_facts::Clients;
 use crate::schedule::{client_facts, model_shape};
-use crate::store::Store;
+use crate::store::{Store, read_limited};
 use crate::training::{Numerics, Trainer};
 
 /// All inputs of a run.
@@ -65,9 +65,13 @@ impl Inputs {
         let benchmarks = benchmarks::load(scenario, &model_folder, &tokenizer_folder, &mut read)?;
         read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
         let trace = trace::read(scenario, &mut read)?;
-        let initial = spec.model.lora.initial.as_ref();
-        let initial =
-            initial.map(|folder| initial_adapter(&scenario.resolve(folder), trainer, &mut read)).transpose()?;
+        let base =
+            InitialBase { config: trainer.config(), layout: &trainer.layout(), folder: &read["base_model"].path };
+        let initial = initial_adapter(scenario, &base)?;
+        if let Some((folder, adapter)) = &initial {
+            read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
+        }
+        let initial = initial.map(|(_, adapter)| adapter);
         if let (Some(initial), ObjectiveSpec::Dpo { reference: ReferenceSpec::Start, .. }) =
             (&initial, spec.training.objective)
         {
@@ -132,7 +136,7 @@ impl PlanInputs {
                 let folder = folder.expect("a scenario has a folder, a model of the hub or a shape");
                 let config = Config::read(&folder).map_err(|error| InputError::Model(error.into()))?;
                 let path = folder.join("config.json");
-                let bytes = std::fs::read(&path).map_err(LedgerError::io(&path))?;
+                let bytes = read_limited(&path).map_err(LedgerError::io(&path))?;
                 read.insert("model_config".to_owned(), input(path, blake3::hash(&bytes)));
                 config
             }
@@ -153,25 +157,48 @@ impl PlanInputs {
     }
 }
 
-/// Reads the adapter to start from and checks it against the scenario's LoRA.
-fn initial_adapter(
-    folder: &Path,
-    trainer: &Trainer,
-    read: &mut BTreeMap<String, Input>,
-) -> Result<Arc<Adapter>, InputError> {
-    let PeftAdapter { adapter, own_ranks, .. } = peft::read_folder(folder).map_err(InputError::StartAdapter)?;
+/// Base model that an adapter has to fit, and the layout of the scenario's LoRA on it.
+struct InitialBase<'a> {
+    config: &'a Config,
+    layout: &'a Layout,
+    /// Folder of the model, for messages.
+    folder: &'a Path,
+}
+
+/// Reads the adapter that a scenario starts from, and checks it against the scenario's LoRA. Returns it with its folder; `None` if
+/// the scenario starts from no adapter.
+fn initial_adapter(scenario: &Scenario, base: &InitialBase) -> Result<Option<(PathBuf, Arc<Adapter>)>, InputError> {
+    let Some(folder) = &scenario.scenario.model.lora.initial else { return Ok(None) };
+    let folder = scenario.resolve(folder);
+    let PeftAdapter { adapter, own_ranks, .. } = peft::read_folder(&folder).map_err(InputError::StartAdapter)?;
     if let Some(keys) = own_ranks {
         let reason = format!("{keys}, but a run trains one rank and one alpha for all modules");
         return Err(unusable(&folder.join("adapter_config.json"), reason));
     }
-    if let Some(reason) = misfit(&adapter.layout, trainer.config(), &read["base_model"].path) {
+    if let Some(reason) = misfit(&adapter.layout, base.config, base.folder) {
         return Err(unusable(&folder.join("adapter_model.safetensors"), reason));
     }
-    if let Some(reason) = unlike_scenario(&adapter, trainer) {
-        return Err(unusable(folder, reason));
+    if let Some(reason) = unlike_scenario(&adapter, base.layout) {
+        return Err(unusable(&folder, reason));
     }
-    read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
-    Ok(Arc::new(adapter))
+    Ok(Some((folder, Arc::new(adapter))))
+}
+
+/// Checks the adapter that a scenario starts from without the weights of its base model, as a run would. There is nothing to check
+/// if only the shape of the model is given.
+///
+/// # Errors
+/// If the adapter is damaged, does not fit the model, or is not what the scenario trains.
+pub fn check_initial_adapter(scenario: &Scenario) -> Result<(), InputError> {
+    if scenario.scenario.model.lora.initial.is_none() {
+        return Ok(());
+    }
+    let Some(folder) = model_folder(scenario)? else { return Ok(()) };
+    let config = Config::read(&folder).map_err(|error| InputError::Model(error.into()))?;
+    let layout = model_shape::lora_spec(&scenario.scenario).layout(&config);
+    let layout = layout.map_err(|error| InputError::Model(error.into()))?;
+    initial_adapter(scenario, &InitialBase { config: &config, layout: &layout, folder: &folder })?;
+    Ok(())
 }
 
 /// Returns the error of an adapter that cannot be started from.
@@ -180,9 +207,8 @@ fn unusable(path: &Path, reason: String) -> InputError {
 }
 
 /// Returns the first difference between an adapter and the scenario's LoRA, with the targets that the adapter has.
-fn unlike_scenario(adapter: &Adapter, trainer: &Trainer) -> Option<String> {
-    let wanted = trainer.layout();
-    let difference = adapter.layout.difference_from(&wanted)?;
+fn unlike_scenario(adapter: &Adapter, wanted: &Layout) -> Option<String> {
+    let difference = adapter.layout.difference_from(wanted)?;
     if adapter.layout.modules == wanted.modules {
         return Some(difference);
     }

@@ -18,6 +18,6 @@ pub use benchmarks::{BenchmarkForecast, ScheduledBenchmark};
 pub use cache::InputCache;
 pub(crate) use determinism::{DeterminismCheck, TrainingBatches, most_in_a_pass};
 pub use error::InputError;
-pub use load::{Inputs, PlanInputs};
+pub use load::{Inputs, PlanInputs, check_initial_adapter};
 pub use row_account::refuse_bad_rows;
 pub(crate) use rows::{say_date, warn_of_differences};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 use std::str::FromStr;
@@ -19,7 +18,7 @@ use super::files::input;
 use crate::ledger::Input;
 use crate::scenario::{Availability, Duration, Scenario};
 use crate::schedule::{Trace, TraceRow};
-use crate::store::without_panic;
+use crate::store::{read_up_to, without_panic};
 
 /// Ignored columns of a trace. They are in a run's `population` table, and follow from the data and the model.
 const DERIVED: [&str; 5] = ["train_rows", "held_out_rows", "train_tokens", "task_flops", "task_memory_bytes"];
@@ -67,6 +66,9 @@ pub fn read(scenario: &Scenario, read: &mut BTreeMap<String, Input>) -> Result<T
     Ok(trace)
 }
 
+/// [byte] -- Maximum size of a trace, whose columns of text are addressed by 32 bits.
+const TRACE_BYTES_MAX: u64 = 1 << 31;
+
 /// Table with all cells as text.
 struct Table {
     /// For messages.
@@ -84,7 +86,7 @@ impl Table {
         role: &str,
         read: &mut BTreeMap<String, Input>,
     ) -> Result<Self, InputError> {
-        let bytes = fs::read(file).map_err(|error| unreadable(file, error))?;
+        let bytes = read_up_to(file, TRACE_BYTES_MAX).map_err(|error| unreadable(file, error))?;
         read.insert(role.to_owned(), input(file.to_owned(), blake3::hash(&bytes)));
         let is_parquet = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
         // The readers panic on some damaged files, and so does the conversion of what they return.

@@ -16,7 +16,7 @@ use super::settings::JudgeSettings;
 use super::types::ChatPrompt;
 use super::types::JudgeError;
 use super::types::{Judgment, Verdict};
-use crate::store::{Claim, Claiming, Key, Store, StoreError, key_of};
+use crate::store::{Claim, Claiming, Key, Store, StoreError, key_of, parse_json};
 
 /// Time between two looks whether another process is done with a prompt.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
@@ -164,7 +164,7 @@ impl<'a> Judge<'a> {
     }
 
     fn read(&self, key: Key) -> Option<Judgment> {
-        serde_json::from_slice(&self.store.get(key)?).ok()
+        parse_json(&self.store.get(key)?).ok()
     }
 
     /// Runs one worker: takes prompts until none is left.

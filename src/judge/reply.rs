@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::settings::{JudgeSettings, TokenLimit};
 use super::types::ChatPrompt;
 use super::types::Judgment;
+use crate::store::parse_json;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -88,7 +89,7 @@ pub(super) struct Received {
 /// A description of what is wrong with the text.
 pub(super) fn judgment_in(text: &str) -> Result<Received, String> {
     let reply: Reply =
-        serde_json::from_str(text).map_err(|error| format!("its reply is not of the chat API: {error}"))?;
+        parse_json(text.as_bytes()).map_err(|error| format!("its reply is not of the chat API: {error}"))?;
     let usage = reply.usage.unwrap_or_default();
     let choice = reply.choices.into_iter().next().ok_or("its reply has an empty list of choices")?;
     let fault = fault_of(&choice);

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::exact_path;
 use super::left_out::LeftOut;
 use super::{LedgerError, OLDEST_SCHEMA, SCHEMA_VERSION};
-use crate::store::{Digest, atomic, exact_path};
+use crate::store::{Digest, atomic, parse_json, read_limited, read_text_limited};
 
 /// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,8 +119,8 @@ impl Manifest {
         if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
             return false;
         }
-        let text = fs::read_to_string(&path);
-        text.is_ok_and(|text| serde_json::from_str::<Version>(&text).is_ok())
+        let text = read_text_limited(&path);
+        text.is_ok_and(|text| parse_json::<Version>(text.as_bytes()).is_ok())
     }
 
     /// Reads the manifest of the run in `run_folder`.
@@ -131,7 +132,7 @@ impl Manifest {
         if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
             return Err(LedgerError::malformed(&path, "it is not a plain file"));
         }
-        let text = match fs::read(&path) {
+        let text = match read_limited(&path) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Err(LedgerError::NoRun { path: run_folder.to_owned() });
             }
@@ -165,7 +166,7 @@ impl Manifest {
     pub(super) fn is_as_written(&self, run_folder: &Path) -> Result<bool, LedgerError> {
         let path = Self::path(run_folder);
         let is_sealed = self.seal == Some(self.expected_seal());
-        Ok(is_sealed && fs::read(&path).map_err(LedgerError::io(&path))? == self.text().as_bytes())
+        Ok(is_sealed && read_limited(&path).map_err(LedgerError::io(&path))? == self.text().as_bytes())
     }
 
     /// Checks that this manifest, read from `run_folder`, and the files that it lists are as they were written.
@@ -178,7 +179,7 @@ impl Manifest {
         }
         for (name, expected) in &self.files {
             let path = run_folder.join(name);
-            if FileEntry::of(&path)? != *expected {
+            if FileEntry::of(&path, Some(expected.bytes))? != *expected {
                 return Err(LedgerError::malformed(path, CHANGED));
             }
         }
@@ -212,13 +213,13 @@ impl Manifest {
     /// Lists the scenario in `run_folder` as the only file; `resume` relies on it.
     pub fn list_scenario(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
         let name = "scenario.ron";
-        self.files = BTreeMap::from([(name.to_owned(), FileEntry::of(&run_folder.join(name))?)]);
+        self.files = BTreeMap::from([(name.to_owned(), FileEntry::of(&run_folder.join(name), None)?)]);
         Ok(())
     }
 
     /// Hashes every file of the run into `files`.
     pub fn list_files(&mut self, run_folder: &Path) -> Result<(), LedgerError> {
-        self.files = files(run_folder)?;
+        self.files = files(run_folder, |_| None)?;
         Ok(())
     }
 }
@@ -228,29 +229,46 @@ const CHANGED: &str = "it was changed after the run wrote it; the store keeps wh
                        into another folder goes on from there";
 
 impl FileEntry {
-    /// Returns size and hash of a plain file, or for anything else an entry that no manifest lists.
-    fn of(path: &Path) -> Result<Self, LedgerError> {
+    /// Returns size and hash of a plain file, or for anything else an entry that no manifest lists. A file that is far longer than the
+    /// `expected` bytes is not hashed: a file of holes may have more than can be read in a day.
+    fn of(path: &Path, expected: Option<u64>) -> Result<Self, LedgerError> {
         // A link may lead anywhere and a pipe may never end, so neither is read.
         if !fs::symlink_metadata(path).map_err(LedgerError::io(path))?.is_file() {
             return Ok(Self { bytes: 0, blake3: Digest::of(NOT_PLAIN) });
         }
-        let bytes = fs::read(path).map_err(LedgerError::io(path))?;
-        Ok(Self { bytes: bytes.len() as u64, blake3: Digest::of(&bytes) })
+        let mut hasher = blake3::Hasher::new();
+        let file = File::open(path).map_err(LedgerError::io(path))?;
+        let bytes = file.metadata().map_err(LedgerError::io(path))?.len();
+        if expected.is_some_and(|expected| bytes > expected.saturating_add(HASHED_BYTES_MORE)) {
+            return Ok(Self { bytes, blake3: Digest::of(TOO_LONG) });
+        }
+        hasher.update_reader(file).map_err(LedgerError::io(path))?;
+        Ok(Self { bytes: hasher.count(), blake3: Digest(*hasher.finalize().as_bytes()) })
     }
 }
 
 /// Content that represents anything but a plain file, such as a link or a pipe. No manifest has its hash.
 const NOT_PLAIN: &[u8] = b"fedreplay: not a plain file";
 
+/// Content that represents a file that is far longer than its manifest says. No manifest has its hash.
+const TOO_LONG: &[u8] = b"fedreplay: far longer than listed";
+
+/// [byte] -- Length beyond the listed one up to which a file is hashed.
+const HASHED_BYTES_MORE: u64 = 1 << 28;
+
 /// Parses a part of the manifest.
 fn parsed<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, LedgerError> {
-    serde_json::from_str(text).map_err(|error| LedgerError::malformed(path, error.to_string()))
+    parse_json(text.as_bytes()).map_err(|error| LedgerError::malformed(path, error.to_string()))
 }
 
 /// Lists every file of a run that its manifest covers, with size and hash, by path within the run.
 ///
-/// Not covered are the manifest, wall-clock timings, reports (which can be made again), the lock and partial files.
-pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, LedgerError> {
+/// Not covered are the manifest, wall-clock timings, reports (which can be made again), the lock and partial files. Files that are far
+/// longer than `expected` says of their names have an entry that no manifest lists.
+pub(super) fn files(
+    run_folder: &Path,
+    expected: impl Fn(&str) -> Option<u64>,
+) -> Result<BTreeMap<String, FileEntry>, LedgerError> {
     let mut found = BTreeMap::new();
     let mut folders = vec![run_folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -268,7 +286,7 @@ pub(super) fn files(run_folder: &Path) -> Result<BTreeMap<String, FileEntry>, Le
             if kind.is_dir() {
                 folders.push(path);
             } else {
-                match FileEntry::of(&path) {
+                match FileEntry::of(&path, expected(&name)) {
                     // A run in progress joins its files.
                     Err(LedgerError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                     entry => drop(found.insert(name, entry?)),

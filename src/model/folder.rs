@@ -12,6 +12,7 @@ use tch::{Kind, Tensor};
 
 use super::weight_files::weight_files;
 use super::{Config, ModelError, TensorSpec, tensor_specs};
+use crate::store::parse_json;
 
 /// [byte] -- Longest header that is accepted. Headers of real models are far shorter; a longer one is a damaged file.
 const HEADER_BYTES_MAX: u64 = 100 << 20;
@@ -251,7 +252,7 @@ impl Header {
         }
         let mut bytes = vec![0; header as usize];
         file.read_exact(&mut bytes).map_err(ModelError::io(path))?;
-        let mut entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes)
+        let mut entries: BTreeMap<String, serde_json::Value> = parse_json(&bytes)
             .map_err(|error| ModelError::weights(path, format!("its header is malformed: {error}")))?;
         entries.remove("__metadata__");
         Ok(Self { entries, data: 8 + header, file_bytes })

@@ -12,6 +12,7 @@ use super::tensors::is_linear;
 use super::weight::Weight;
 use super::{Folder, ModelError, Precision, tensor_specs};
 use crate::adapter::Adapter;
+use crate::store::{parse_json, read_limited};
 
 /// The direction of a merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,9 +111,9 @@ fn write(source: &Path, target: &Path, tensors: &[(String, Vec<usize>, Vec<u8>)]
 /// Writes a model's config with the type of the weights that were written. Transformers reads the type under either of two
 /// names, of which all versions know the older one.
 fn write_config(source: &Path, target: &Path) -> Result<(), ModelError> {
-    let bytes = fs::read(source).map_err(ModelError::io(source))?;
-    let mut config: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(&bytes).expect("the folder was opened with this config");
+    let bytes = read_limited(source).map_err(ModelError::io(source))?;
+    let mut config: serde_json::Map<String, serde_json::Value> = parse_json(&bytes)
+        .map_err(|error| ModelError::Config { path: source.to_owned(), reason: error.to_string() })?;
     config.remove("dtype");
     config.insert("torch_dtype".into(), "float32".into());
     let text = serde_json::to_string_pretty(&config).expect("it was read as JSON") + "\n";

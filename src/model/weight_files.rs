@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::ModelError;
+use crate::store::{parse_json, read_limited};
 
 /// The file that maps tensors to weight files, where there are several.
 pub(super) const INDEX_FILE: &str = "model.safetensors.index.json";
@@ -64,9 +65,8 @@ fn no_weights(folder: &Path) -> ModelError {
 
 /// Returns the names of the weight files in an index, sorted. Each is a plain file name.
 pub(super) fn shard_names(index: &Path) -> Result<Vec<String>, ModelError> {
-    let bytes = std::fs::read(index).map_err(ModelError::io(index))?;
-    let parsed: Index =
-        serde_json::from_slice(&bytes).map_err(|error| ModelError::weights(index, error.to_string()))?;
+    let bytes = read_limited(index).map_err(ModelError::io(index))?;
+    let parsed: Index = parse_json(&bytes).map_err(|error| ModelError::weights(index, error.to_string()))?;
     let mut names: Vec<String> = parsed.weight_map.into_values().collect();
     names.sort();
     names.dedup();

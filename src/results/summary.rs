@@ -1,6 +1,5 @@
 //! Summary of a run: totals that are added up round by round, and the figures at its end.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,9 +8,9 @@ use fedreplay_sim::Tally;
 use super::costs::{Moved, Traffic};
 use super::losses::MainLoss;
 use super::participants::FateCounts;
-use crate::ledger::{Chunk, EvalSubject, EvaluationRow, LedgerError};
+use crate::ledger::{Chunk, EvalSubject, EvaluationRow, LedgerError, path_as_text};
 use crate::privacy::Spent;
-use crate::store::{Digest, atomic, path_as_text};
+use crate::store::{Digest, atomic, parse_json, read_limited};
 
 /// Figures of a finished run.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -76,9 +75,9 @@ impl Summary {
     /// If it is missing, or was changed after it was written.
     pub fn read(run: &Path) -> Result<Self, LedgerError> {
         let path = Self::path(run);
-        let text = fs::read_to_string(&path).map_err(LedgerError::io(&path))?;
+        let bytes = read_limited(&path).map_err(LedgerError::io(&path))?;
         let SealedSummary { summary, seal } =
-            serde_json::from_str(&text).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
+            parse_json(&bytes).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
         // The seal covers the summary as it was written, including the folder's path of that time.
         if seal != summary.seal() {
             let reason =

@@ -4,7 +4,6 @@
 //! run that the checker makes: the digests of all rounds that this run has must be equal.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use arrow::array::AsArray;
@@ -16,10 +15,13 @@ use crate::ledger::{
     Chain, LedgerError, Manifest, RoundRow, RunState, Table, population_hash, read_table, rows_digest,
 };
 use crate::scenario::{FieldDifference, value_differences};
-use crate::store::{Digest, atomic, key_of};
+use crate::store::{Digest, atomic, key_of, parse_json, read_up_to};
 
 /// Version of the format.
 const VERSION: u32 = 1;
+
+/// [byte] -- Maximum size of a certificate's file: more than that of a run of four million rounds.
+pub(super) const BYTES_MAX: u64 = 1 << 30;
 
 /// File name within a run.
 pub(super) const FILE_NAME: &str = "certificate.json";
@@ -164,9 +166,8 @@ impl Certificate {
     /// If there is none, or it is one of another version.
     pub fn read(path: &Path) -> Result<Self, LedgerError> {
         let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
-        let bytes = fs::read(&path).map_err(LedgerError::io(&path))?;
-        let certificate: Self =
-            serde_json::from_slice(&bytes).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
+        let bytes = read_up_to(&path, BYTES_MAX).map_err(LedgerError::io(&path))?;
+        let certificate: Self = parse_json(&bytes).map_err(|error| LedgerError::malformed(&path, error.to_string()))?;
         certificate.check_version().map_err(|reason| LedgerError::malformed(&path, reason))?;
         Ok(certificate)
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::RunError;
 use super::error::VERSION;
 use crate::ledger::{Input, LedgerError, Manifest, RunKind, RunState, SCHEMA_VERSION};
 use crate::scenario::Scenario;
-use crate::store::{Digest, atomic, binary_hash};
+use crate::store::{Digest, atomic, binary_hash, read_limited};
 
 /// Returns the manifest of a run that begins, without what depends on the machine and on the kind of run.
 pub fn begun_manifest(scenario: &Scenario, inputs: &BTreeMap<String, Input>) -> Manifest {
@@ -126,7 +125,7 @@ impl RunFolder {
     /// Writes the files that precede the first round: the scenario's text, and a manifest that lists it.
     pub fn begin(&self, manifest: &mut Manifest, scenario: &str) -> Result<(), LedgerError> {
         let path = self.path.join("scenario.ron");
-        let is_other = fs::read(&path).is_ok_and(|text| text != scenario.as_bytes());
+        let is_other = read_limited(&path).is_ok_and(|text| text != scenario.as_bytes());
         if is_other && holds_run(&self.path) {
             // Invalidates the old manifest first: a kill between the two writes below must not leave a manifest that lists
             // another text.
@@ -148,7 +147,7 @@ impl RunFolder {
             match file.try_lock() {
                 // The previous holder may have removed the file between our open and our lock. A lock on a removed file
                 // excludes nobody, so the file is opened again.
-                Ok(()) if !is_still_named(&file, &name).map_err(LedgerError::io(&name))? => {}
+                Ok(()) if !atomic::is_at(&file, &name).map_err(LedgerError::io(&name))? => {}
                 Ok(()) => return Ok(Self { path: path.to_owned(), _lock: file }),
                 // `is_being_written` holds the lock only for an instant, so one retry tells it from a running process.
                 Err(TryLockError::WouldBlock) if tries == 1 => std::thread::sleep(LOOKING),
@@ -163,16 +162,6 @@ impl RunFolder {
 
 /// Time that is longer than [`crate::ledger::is_being_written`] holds a lock.
 const LOOKING: Duration = Duration::from_millis(20);
-
-/// Whether an open file is still the one with this name.
-fn is_still_named(file: &File, name: &Path) -> std::io::Result<bool> {
-    let own = file.metadata()?;
-    match fs::metadata(name) {
-        Ok(named) => Ok((own.dev(), own.ino()) == (named.dev(), named.ino())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
 
 /// Refuses a folder with anything in it that a new run could destroy.
 fn refuse_occupied(path: &Path) -> Result<(), RunError> {

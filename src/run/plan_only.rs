@@ -15,12 +15,14 @@ use super::guards::{refuse_other_version, what_changed};
 use super::ledger_rows;
 use crate::graph::GraphError;
 use crate::inputs::PlanInputs;
-use crate::ledger::{LedgerError, LedgerStream, LeftOut, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION};
+use crate::ledger::{
+    LedgerError, LedgerStream, LeftOut, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION, path_as_text,
+};
 use crate::privacy::{PrivacyPlan, Spent};
 use crate::results::{Moved, Traffic};
 use crate::scenario::Scenario;
 use crate::schedule::{Next, Timeline, attacking_clients};
-use crate::store::{Digest, key_of, path_as_text};
+use crate::store::{Digest, key_of};
 
 /// [nat/token] -- Loss of every task that a plan supplies to policies that read losses.
 pub const STAND_IN_LOSS: f64 = 1.0;

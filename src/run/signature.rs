@@ -6,7 +6,6 @@
 //! private one in PKCS#8 without a passphrase, as OpenSSL writes them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use base64::Engine;
@@ -17,10 +16,10 @@ use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::certificate::Certificate;
+use super::certificate::{self, Certificate};
 use super::error::{RunError, SignatureError};
 use crate::ledger::LedgerError;
-use crate::store::{Digest, atomic};
+use crate::store::{Digest, atomic, parse_json, read_up_to};
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -172,7 +171,7 @@ pub(crate) fn write_statement(
 /// If the file cannot be read, or has no statement about a run.
 pub fn signed_certificate(path: &Path, key: &VerifyingKey) -> Result<Option<Certificate>, RunError> {
     let malformed = |reason: String| SignatureError::Statement { path: path.to_owned(), reason };
-    let envelope: Envelope = serde_json::from_slice(&read(path)?).map_err(|error| malformed(error.to_string()))?;
+    let envelope: Envelope = parse_json(&read(path)?).map_err(|error| malformed(error.to_string()))?;
     if envelope.payload_type != PAYLOAD_TYPE {
         let reason = format!("its payload is of type {:?}, expected {PAYLOAD_TYPE:?}", envelope.payload_type);
         return Err(malformed(reason).into());
@@ -181,7 +180,7 @@ pub fn signed_certificate(path: &Path, key: &VerifyingKey) -> Result<Option<Cert
     if !envelope.signatures.iter().any(|signature| key.has_signed(&payload, signature)) {
         return Ok(None);
     }
-    let kind: StatementKind = serde_json::from_slice(&payload).map_err(|error| malformed(error.to_string()))?;
+    let kind: StatementKind = parse_json(&payload).map_err(|error| malformed(error.to_string()))?;
     if kind.statement_type != STATEMENT_TYPE || kind.predicate_type != PREDICATE_TYPE {
         let reason = format!(
             "it states {:?} in the form {:?}, expected {PREDICATE_TYPE:?} in the form {STATEMENT_TYPE:?}",
@@ -189,7 +188,7 @@ pub fn signed_certificate(path: &Path, key: &VerifyingKey) -> Result<Option<Cert
         );
         return Err(malformed(reason).into());
     }
-    let statement: Statement = serde_json::from_slice(&payload).map_err(|error| malformed(error.to_string()))?;
+    let statement: Statement = parse_json(&payload).map_err(|error| malformed(error.to_string()))?;
     let digests = statement.subject.iter().map(|subject| subject.digest.get(DIGEST_NAME));
     let stated: Vec<Option<Digest>> = digests.map(|digest| Digest::from_hex(digest?)).collect();
     statement.predicate.check_version().map_err(malformed)?;
@@ -207,7 +206,7 @@ fn signed_bytes(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LedgerError> {
-    fs::read(path).map_err(LedgerError::io(path))
+    read_up_to(path, 2 * certificate::BYTES_MAX).map_err(LedgerError::io(path))
 }
 
 #[cfg(test)]
@@ -227,7 +226,7 @@ mod tests {
         let key = b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIHV1OwfFV7aJox83hozzjvniT4UmllPQfxPiCMRfxGhv\n\
             -----END PRIVATE KEY-----\n";
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        fs::write(file.path(), key).expect("a writable file");
+        std::fs::write(file.path(), key).expect("a writable file");
         let key = SigningKey::read(file.path()).expect("a key");
         let expected = "d0FaEy+B3FhMxC11+YAxYd2hqZ9pvXATtOMew1ofosxLD5fL5lXnBw85oaPKJ/DKemWzQY0JkJTIsUOl2JRQBw==";
         let envelope = key.sign(b"hello world");

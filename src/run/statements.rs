@@ -22,7 +22,7 @@ use crate::ledger::{
     Difference, LedgerError, Manifest, OLDEST_SCHEMA, RunKind, RunState, RunTables, client_count, is_table,
 };
 use crate::scenario::Scenario;
-use crate::store::binary_hash;
+use crate::store::{binary_hash, read_text_limited, read_up_to};
 use crate::training::{Grade, NumericsClass, SelfTest};
 
 /// Checks the statements of the run in `run_folder`. Returns all that do not follow. Runs with tables of the oldest version
@@ -135,7 +135,7 @@ fn in_scenario(run_folder: &Path, manifest: &Manifest, scenario: &Scenario, is_o
     if let Err(error) = manifest.check_scenario(run_folder, scenario.identity().0) {
         found.push(format!("scenario.ron: {error}"));
     }
-    let text = fs::read_to_string(run_folder.join("scenario.ron"));
+    let text = read_text_limited(&run_folder.join("scenario.ron"));
     if is_own && text.is_ok_and(|text| text != scenario.resolved_text()) {
         found.push("scenario.ron: it is not written as a run writes it".to_owned());
     }
@@ -216,7 +216,7 @@ impl SavedAdapters<'_> {
                 Ok(adapter) if self.is_own => {
                     let files = peft::files_of(&adapter, &saved_notes(&self.scenario.scenario));
                     for (file, bytes) in files {
-                        if fs::read(folder.join(file)).ok().as_ref() != Some(&bytes) {
+                        if read_up_to(&folder.join(file), bytes.len() as u64).ok().as_ref() != Some(&bytes) {
                             found.push(format!("{name}/{file}: it is not written as a run writes it"));
                         }
                     }

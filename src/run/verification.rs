@@ -1,17 +1,16 @@
 //! Verification of a run: its files and tables against their hashes, everything else against the tables, and the whole
 //! against what is claimed of it elsewhere.
 
-use std::fs;
 use std::path::Path;
 
 use super::RunError;
-use super::certificate::{Certificate, CertificateComparison, FILE_NAME};
+use super::certificate::{BYTES_MAX, Certificate, CertificateComparison, FILE_NAME};
 use super::signature::{VerifyingKey, signed_certificate};
 use super::statements::check_statements;
 use crate::ledger::{
     Difference, LedgerError, Manifest, OLDEST_SCHEMA, RunKind, RunState, UNFINISHED, verify, verify_rows,
 };
-use crate::store::{Digest, binary_hash};
+use crate::store::{Digest, binary_hash, read_up_to};
 
 /// Expectations about a run that come from outside of its folder.
 #[derive(Clone, Copy, Debug, Default)]
@@ -90,7 +89,8 @@ fn check_own_certificate(run_folder: &Path, manifest: &Manifest) -> Result<Vec<D
         Ok(Some(field)) => found.push(Difference(format!("{FILE_NAME}: {field}, by the run's other files"))),
         Ok(None)
             if manifest.binary_hash == binary_hash()
-                && certificate.text().as_bytes() != fs::read(run_folder.join(FILE_NAME)).unwrap_or_default() =>
+                && certificate.text().as_bytes()
+                    != read_up_to(&run_folder.join(FILE_NAME), BYTES_MAX).unwrap_or_default() =>
         {
             found.push(Difference(format!("{FILE_NAME}: it is not written as a run writes it")));
         }

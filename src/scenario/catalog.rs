@@ -1,6 +1,5 @@
 //! Inclusion of device classes from a catalog file into a scenario.
 
-use std::fs;
 use std::path::Path;
 
 use fedreplay_sim as sim;
@@ -9,6 +8,7 @@ use super::ScenarioError;
 use super::quantity::{Bandwidth, Bytes, Speed};
 use super::ron_syntax::{options, syntax};
 use super::schema::{ArithmeticSpec, DeviceClassSpec, ScenarioSpec};
+use crate::store::read_text_limited;
 
 /// Adds to `population.devices` the classes of the catalog that `population.mix` names and the scenario does not
 /// define.
@@ -21,7 +21,7 @@ use super::schema::{ArithmeticSpec, DeviceClassSpec, ScenarioSpec};
 pub(super) fn include(scenario: &mut ScenarioSpec, folder: &Path) -> Result<(), ScenarioError> {
     let Some(name) = scenario.population.catalog.take() else { return Ok(()) };
     let file = folder.join(name);
-    let text = fs::read_to_string(&file).map_err(|source| ScenarioError::Io { file: file.clone(), source })?;
+    let text = read_text_limited(&file).map_err(|source| ScenarioError::Io { file: file.clone(), source })?;
     let specs: Vec<sim::DeviceSpec> = options().from_str(&text).map_err(|error| syntax(&file, &error))?;
     let precision = match scenario.model.arithmetic() {
         ArithmeticSpec::F32 => sim::Precision::F32,

@@ -1,6 +1,5 @@
 //! Loading of a scenario file: parsing, overrides, checks across fields, and the identity of the result.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::changes::{Phase, phases};
@@ -8,7 +7,7 @@ use super::check::{Fault, check};
 use super::ron_syntax::{options, syntax};
 use super::schema::{Change, ScenarioSpec, SpecialTokensInTextSpec};
 use super::{ScenarioError, catalog, check_aggregation, method, overrides};
-use crate::store::{Key, key_of};
+use crate::store::{Key, key_of, read_text_limited};
 
 /// Scenario that has been read and checked.
 ///
@@ -45,7 +44,7 @@ impl Scenario {
     /// # Errors
     /// The first mistake, with line and column where they are known.
     pub fn read(file: &Path, sets: &[String]) -> Result<Self, ScenarioError> {
-        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
+        let text = read_text_limited(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
         Self::of_text(file, &text, &expanded(sets)?)
     }
 
@@ -248,7 +247,8 @@ fn expanded(sets: &[String]) -> Result<Vec<String>, ScenarioError> {
             all.push(set.clone());
             continue;
         };
-        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.into(), source })?;
+        let text =
+            read_text_limited(Path::new(file)).map_err(|source| ScenarioError::Io { file: file.into(), source })?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
         all.extend(lines.map(str::to_owned));
     }
@@ -342,7 +342,7 @@ mod tests {
     fn read(text: &str, sets: &[&str]) -> Result<Scenario, ScenarioError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("scenario.ron");
-        fs::write(&file, text).expect("a writable folder");
+        std::fs::write(&file, text).expect("a writable folder");
         Scenario::read(&file, &sets.iter().map(|&set| set.to_owned()).collect::<Vec<_>>())
     }
 

@@ -12,11 +12,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::file_name::{NAME_BYTES_MAX, beginning};
+
 /// Number of attempts to lock the file that is at its path: more than a few mean that the file system cannot tell files apart.
 const ATTEMPTS: u32 = 100;
 
 /// End of temporary names.
 const PARTIAL: &str = ".partial";
+
+/// [byte] -- Part of a temporary name that is neither the final name nor [`PARTIAL`]: three characters between the parts, and the
+/// decimal digits of the process and of the number.
+const NUMBERS_BYTES_MAX: usize = 3 + 10 + 20;
 
 /// All files and folders of this process that are not complete. A rename happens under the lock.
 static OPEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -32,6 +38,7 @@ impl Temporary {
     /// Creates a file or folder under a temporary name with `make`, and locks it.
     fn create(folder: &Path, name: &str, make: fn(&Path) -> io::Result<File>) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = part_of(name);
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -48,7 +55,7 @@ impl Temporary {
             match lock.try_lock() {
                 // Until it was locked it looked left over, and may have been removed. On a file system without locks, nobody
                 // removes anything.
-                Ok(()) | Err(TryLockError::Error(_)) if is_at(&lock, &path) || attempts > ATTEMPTS => {
+                Ok(()) | Err(TryLockError::Error(_)) if is_surely_at(&lock, &path) || attempts > ATTEMPTS => {
                     open.insert(path.clone());
                     return Ok(Self { path, lock });
                 }
@@ -86,7 +93,7 @@ impl Pending {
     /// Any error of the file system.
     pub fn create(folder: &Path, name: &str) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        remove_leftovers(folder, &format!(".{name}."), PARTIAL);
+        remove_leftovers(folder, &format!(".{}.", part_of(name)), PARTIAL);
         Self::stage(folder, name)
     }
 
@@ -142,7 +149,7 @@ impl PendingFolder {
     /// Any error of the file system.
     pub fn create(folder: &Path, name: &str) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        remove_leftovers(folder, &format!(".{name}."), PARTIAL);
+        remove_leftovers(folder, &format!(".{}.", part_of(name)), PARTIAL);
         Ok(Self(Temporary::create(folder, name, |path| {
             fs::create_dir(path)?;
             File::open(path)
@@ -206,6 +213,11 @@ pub fn commit_together(files: impl IntoIterator<Item = (Pending, PathBuf)>) -> i
     Ok(())
 }
 
+/// Returns the part of a final name that a temporary one contains.
+fn part_of(name: &str) -> &str {
+    beginning(name, NAME_BYTES_MAX - NUMBERS_BYTES_MAX - PARTIAL.len())
+}
+
 /// Returns the folder of a file; for a bare name it is the current folder.
 pub fn folder_of(path: &Path) -> &Path {
     let folder = path.parent().expect("a file stands in a folder");
@@ -261,15 +273,27 @@ fn is_process(text: &str) -> bool {
 /// Removes a file or folder that its writer does not hold locked.
 pub fn remove_if_left(path: &Path) {
     let Ok(file) = File::open(path) else { return };
-    if file.try_lock().is_ok() && is_at(&file, path) {
+    if file.try_lock().is_ok() && is_surely_at(&file, path) {
         remove(path);
     }
 }
 
-/// Returns whether an open file or folder is the one at the path.
-pub(super) fn is_at(file: &File, path: &Path) -> bool {
-    let (Ok(open), Ok(named)) = (file.metadata(), fs::metadata(path)) else { return false };
-    open.dev() == named.dev() && open.ino() == named.ino()
+/// Returns whether an open file or folder is the one at the path. It is not if there is none.
+///
+/// # Errors
+/// Any other error of the file system.
+pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((open.dev(), open.ino()) == (named.dev(), named.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether an open file or folder is known to be the one at the path.
+pub(super) fn is_surely_at(file: &File, path: &Path) -> bool {
+    is_at(file, path).unwrap_or(false)
 }
 
 /// Returns whether a file name is the temporary name of an unfinished write.
@@ -303,6 +327,26 @@ mod tests {
             }
         });
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn files_and_folders_with_the_longest_names_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        // The last name has two bytes per character, the middle of which is where it is cut.
+        for name in ["x".repeat(255), format!("x{}", "\u{e9}".repeat(127))] {
+            let path = folder.path().join(&name);
+            write(&path, b"page").unwrap();
+            write(&path, b"next page").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"next page");
+            fs::remove_file(&path).unwrap();
+            let pending = PendingFolder::create(folder.path(), &name).unwrap();
+            let left = pending.path().with_file_name(format!(".{}.4294967295.partial", part_of(&name)));
+            fs::create_dir(&left).unwrap();
+            pending.commit(&path).unwrap();
+            drop(PendingFolder::create(folder.path(), &name).unwrap());
+            assert_eq!(names(folder.path()), [name]);
+            fs::remove_dir(&path).unwrap();
+        }
     }
 
     #[test]

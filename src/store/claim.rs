@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::atomic::is_at;
+use super::atomic::is_surely_at;
 use super::{Key, Store};
 
 /// Folder of the claims' files.
@@ -81,7 +81,7 @@ impl Store {
             let Ok(file) = File::options().read(true).append(true).create(true).open(&path) else { return unseen };
             match file.try_lock() {
                 // The holder before may have removed the file after it was opened here.
-                Ok(()) if is_at(&file, &path) => {
+                Ok(()) if is_surely_at(&file, &path) => {
                     // A holder that was killed may have left something in it.
                     let _ = file.set_len(0);
                     return Claiming::Held(Claim { locked: Some((path, file)) });
@@ -109,7 +109,7 @@ pub(super) fn sweep(root: &Path) -> io::Result<()> {
     for entry in fs::read_dir(root.join(CLAIMS))? {
         let path = entry?.path();
         let Ok(file) = File::open(&path) else { continue };
-        if file.try_lock().is_ok() && is_at(&file, &path) {
+        if file.try_lock().is_ok() && is_surely_at(&file, &path) {
             let _ = fs::remove_file(&path);
         }
     }

@@ -112,6 +112,10 @@ fn refused(change: impl FnOnce(&World), sets: &[&str], parts: &[&str]) {
     let said = world.run("next", &sets).refused(2, &[&["failed to "], parts].concat());
     assert_eq!(said.stderr.lines().count(), 1, "one error, one line:\n{}", said.stderr);
     assert!(!world.path("next").exists(), "a refused scenario left a folder");
+    // Without the weights of the base model, the same is said.
+    let check = [&["scenario", "check", "scenario.ron", "--no-trial"], &sets[..]].concat();
+    let checked = world.fedreplay(&check).refused(2, parts);
+    assert_eq!(checked.stderr, said.stderr);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use self::formats::{FORMATS, Format};
 use self::inputs::{Input, Inputs};
 use self::mutation::mutate;
 use super::support::fork_server::{End, output_within};
-use super::support::{draws, files, project, trials};
+use super::support::{draws, files, not_possible, project, trials};
 
 /// Files of formats, with inputs in `fixtures/damaged` that ended the program badly in their place.
 const FOUND: [(&str, &str); 2] =
@@ -126,6 +126,44 @@ fn changed_inputs_of_every_format_are_used_or_refused_in_one_sentence() {
         }
     }
     assert!(found.is_empty(), "of {count} seeds, {found:?}");
+}
+
+/// [byte] -- Length of a file of holes: more than there is memory, or time to read it.
+const HOLES: u64 = 1 << 40;
+
+/// Formats whose files the program hashes to their end, whatever is in them: contents of a cache or a store under their hashes. Their
+/// owner is trusted.
+const HASHED: [&str; 3] = ["hf/", "kept/", "served/"];
+
+#[test]
+fn files_of_holes_are_refused_in_one_sentence() {
+    let inputs = Inputs::new();
+    let mut found = Vec::new();
+    for format in FORMATS.iter().filter(|format| !HASHED.iter().any(|folder| format.file.starts_with(folder))) {
+        let input = inputs.input(format, &mut draws(0));
+        // Of the file as it should be with holes behind it, and of holes alone.
+        for head in [&input.bytes[..], b""] {
+            let mut is_refused = false;
+            for command in format.commands {
+                inputs.put(&input, head);
+                let file = fs::File::options().write(true).open(inputs.world.path(&input.file)).expect("a file");
+                if let Err(error) = file.set_len(HOLES) {
+                    not_possible("files of holes", &error.to_string());
+                    return;
+                }
+                drop(file);
+                let outcome = outcome(&inputs, command, &input.file);
+                inputs.restore(&input);
+                is_refused |= outcome != Ok(0);
+                found.extend(outcome.err());
+            }
+            // A command may not read the file, and what follows a file's content may be left out.
+            if head.is_empty() && !is_refused && !format.is_lenient {
+                found.push(format!("{} was used, and is nothing but holes", input.file));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
 }
 
 #[test]

@@ -178,9 +178,10 @@ fn every_command_takes_paths_of_any_bytes() {
 #[test]
 fn a_run_may_have_the_longest_name_itself() {
     let world = World::new();
+    world.write("key.pem", LAB);
     let relative = [b"./", name().as_bytes()].concat();
     for text in [
-        "run scenario.ron --out @ --store none --set rounds=1 --set evaluation.local_baseline=false",
+        "run scenario.ron --out @ --store store --set rounds=2 --set evaluation.local_baseline=false",
         "show @",
         "ls . --json",
         "replay @ --json",
@@ -188,6 +189,19 @@ fn a_run_may_have_the_longest_name_itself() {
         "report @ --json",
         "export @ --to csv --out csv",
         "export @ --to peft --store none --out peft",
+        // Results under names that follow from the run's, which are cut.
+        "export @ --to csv",
+        "export @ --to perfetto",
+        "export @ --to tensorboard",
+        "export @ --to wandb",
+        "export @ --to peft --store none",
+        "export @ --to peft --merged --store none",
+        "fork @ --at-round 2 --set training.lr=0.02 --store store",
+        "certify @ --key key.pem",
+        // Results under names of the greatest length.
+        "export @ --to csv --out @/../csv/@",
+        "export @ --to perfetto --out @/../perfetto/@",
+        "report @ --out @/../page/@",
     ] {
         let mut command = world.command(&[]);
         command.args(words(text, OsStr::from_bytes(&relative)));

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::keys;
 use super::targets::{Expression, LayerRule, ModuleSet, PatternValues, TargetRules};
+use crate::store::parse_json;
 
 /// Modules that PEFT adapts in models of the families Llama, Mistral and Qwen2 if `target_modules` is null.
 const DEFAULT_TARGETS: [&str; 2] = ["q_proj", "v_proj"];
@@ -37,8 +38,8 @@ impl PeftConfig {
     /// If they are not the configuration of LoRA, or a key has a value that is malformed or not supported, as a clause
     /// that names the key.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let Patterns { rank_pattern, alpha_pattern } = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        let config: Map<String, Value> = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let Patterns { rank_pattern, alpha_pattern } = parse_json(bytes).map_err(|e| e.to_string())?;
+        let config: Map<String, Value> = parse_json(bytes).map_err(|e| e.to_string())?;
         match config.get("peft_type") {
             Some(Value::String(text)) if text == "LORA" => {}
             Some(other) => return Err(format!("peft_type is {other}, only \"LORA\" is supported")),

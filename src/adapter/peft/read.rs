@@ -1,17 +1,22 @@
 //! Reading of PEFT's folders: modules and ranks from the tensors, checked against the configuration.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::SafeTensors;
+use safetensors::tensor::Metadata;
+use safetensors::{SafeTensorError, SafeTensors};
 
 use super::config::PeftConfig;
 use super::{CONFIG, Notes, PREFIX, TENSORS};
-use crate::adapter::values::read_tensor;
+use crate::adapter::values::{opened, read_tensor};
 use crate::adapter::{Adapter, AdapterError, Layout, Module};
+use crate::store::{parse_json, read_limited};
+
+/// [byte] -- Maximum length of a header, which safetensors sets.
+const HEADER_BYTES_MAX: u64 = 100_000_000;
 
 /// Weights in PyTorch's own format, which older versions of PEFT wrote.
 const PICKLE: &str = "adapter_model.bin";
@@ -49,8 +54,9 @@ pub fn read_folder(folder: &Path) -> Result<PeftAdapter, AdapterError> {
 pub fn read_recorded(folder: &Path) -> Result<PeftAdapter, AdapterError> {
     let (path, bytes) = read(folder, CONFIG)?;
     let config = PeftConfig::parse(&bytes).map_err(|reason| AdapterError::content(&path, reason))?;
+    check_length(&folder.join(TENSORS))?;
     let (path, bytes) = read(folder, TENSORS)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| AdapterError::safetensors(&path, &error))?;
+    let file = opened(&path, &bytes)?;
     let content = |reason| AdapterError::content(&path, reason);
     let pairs = pairs_of(&file, &config).map_err(content)?;
     let Some(first) = pairs.first() else {
@@ -182,10 +188,36 @@ fn natural_key(path: &str) -> Vec<(u64, usize, String)> {
     key
 }
 
+/// Checks that a file of tensors has the length that its header says, before it is read: a file of holes may claim more than there
+/// is memory. A file that cannot be opened is left to the reader.
+fn check_length(path: &Path) -> Result<(), AdapterError> {
+    let what = path.display().to_string();
+    let io = |source| AdapterError::Io { path: path.to_owned(), source };
+    let Ok(mut file) = File::open(path) else { return Ok(()) };
+    let file_bytes = file.metadata().map_err(io)?.len();
+    // The header's length as a little-endian u64, and the header as JSON.
+    let mut prefix = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut prefix).map_err(io)?;
+    let header_bytes = prefix.try_into().map(u64::from_le_bytes).unwrap_or(0);
+    if header_bytes > HEADER_BYTES_MAX {
+        return Err(AdapterError::safetensors(&what, SafeTensorError::HeaderTooLarge.to_string()));
+    }
+    let mut header = Vec::new();
+    file.take(header_bytes).read_to_end(&mut header).map_err(io)?;
+    let metadata: Metadata =
+        parse_json(&header).map_err(|error| AdapterError::safetensors(&what, format!("its header: {error}")))?;
+    let described = (metadata.data_len() as u64).checked_add(8 + header_bytes);
+    if described != Some(file_bytes) {
+        return Err(AdapterError::safetensors(&what, SafeTensorError::MetadataIncompleteBuffer.to_string()));
+    }
+    Ok(())
+}
+
 /// Reads a file of the folder.
 fn read(folder: &Path, name: &str) -> Result<(String, Vec<u8>), AdapterError> {
     let path = folder.join(name);
-    match fs::read(&path) {
+    let bytes = if name == TENSORS { fs::read(&path) } else { read_limited(&path) };
+    match bytes {
         Ok(bytes) => Ok((path.display().to_string(), bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => {
             Err(AdapterError::NoFolder { file: path, folder: folder.to_owned() })

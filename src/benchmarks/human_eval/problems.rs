@@ -15,7 +15,7 @@ use crate::benchmarks::table::BenchmarkCell;
 use crate::data::ChatTemplateError;
 use crate::generation::{PromptText, Prompting, Request, Sampling};
 use crate::sandbox::ProgramOutcome;
-use crate::store::key_of;
+use crate::store::{ForeignReader, key_of, parse_json};
 
 /// [byte] -- Maximum size of the unpacked file. The real one has 214 kB.
 const UNPACKED_BYTES_MAX: u64 = 64 << 20;
@@ -70,7 +70,7 @@ impl Problems {
             if line.trim().is_empty() {
                 continue;
             }
-            problems.push(serde_json::from_str(line).map_err(|error| malformed(path, index + 1, &error))?);
+            problems.push(parse_json(line.as_bytes()).map_err(|error| malformed(path, index + 1, &error))?);
         }
         match problems.is_empty() {
             true => Err(QuestionsError::entry(path, "the whole file", "there is no problem in it")),
@@ -202,7 +202,8 @@ fn unpacked(path: &Path) -> std::io::Result<String> {
     let mut head = [0; 2];
     let is_packed = File::open(path)?.read_exact(&mut head).is_ok() && head == [0x1f, 0x8b];
     let file = BufReader::new(File::open(path)?);
-    let reader: Box<dyn Read> = if is_packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let reader: Box<dyn Read> =
+        if is_packed { Box::new(ForeignReader(MultiGzDecoder::new(file))) } else { Box::new(file) };
     let mut text = String::new();
     reader.take(UNPACKED_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)

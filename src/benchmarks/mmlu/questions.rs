@@ -5,11 +5,11 @@
 //! from github.com/hendrycks/test (MIT license), with its two spaces before the subject, since it defines the benchmark.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::subjects::{Category, SUBJECTS};
 use crate::data::LineCount;
+use crate::store::{read_limited, without_panic};
 
 /// Number of choices of a question.
 const CHOICES: usize = 4;
@@ -103,17 +103,22 @@ pub fn limited(mut subjects: Vec<Subject>, limit: usize) -> Vec<Subject> {
 
 /// Reads the questions of a CSV file, each with its line.
 fn read_file(path: &Path) -> Result<Vec<(u64, MmluQuestion)>, QuestionFault> {
-    let bytes = fs::read(path).map_err(|source| QuestionFault::Io { path: path.into(), source })?;
+    let bytes = read_limited(path).map_err(|source| QuestionFault::Io { path: path.into(), source })?;
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
     let mut lines = LineCount::new();
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(lines.watch(text));
     let mut questions = Vec::new();
-    for record in reader.records() {
+    let mut records = reader.records();
+    let mut line = 1;
+    loop {
+        let record = without_panic(|| records.next());
+        let record = record.map_err(|panic| QuestionFault::Row { path: path.into(), line, fault: panic })?;
+        let Some(record) = record else { return Ok(questions) };
         let record = record.map_err(|error| {
             let line = error.position().map_or(1, |place| lines.at(place.byte())) as u64;
             QuestionFault::Row { path: path.into(), line, fault: error.to_string() }
         })?;
-        let line = record.position().map_or(1, |place| lines.at(place.byte())) as u64;
+        line = record.position().map_or(1, |place| lines.at(place.byte())) as u64;
         let is_header = questions.is_empty() && record.get(0) == Some("question") && record.get(5) == Some("answer");
         if is_header {
             continue;
@@ -121,7 +126,6 @@ fn read_file(path: &Path) -> Result<Vec<(u64, MmluQuestion)>, QuestionFault> {
         let question = question(&record).map_err(|fault| QuestionFault::Row { path: path.into(), line, fault })?;
         questions.push((line, question));
     }
-    Ok(questions)
 }
 
 /// Parses a row: question, four choices, answer.

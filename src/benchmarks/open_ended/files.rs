@@ -1,8 +1,9 @@
 //! Parsing of question files into entries that know their place for error messages, and those errors.
 
 use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
+use crate::store::{parse_json, read_text_limited};
 use serde::de::DeserializeOwned;
 
 /// An entry with its place in the file.
@@ -13,7 +14,7 @@ pub struct LocatedQuestions<T> {
 
 /// Reads a file as text, without a byte order mark.
 pub fn text_of(path: &Path) -> Result<String, QuestionsError> {
-    let text = fs::read_to_string(path).map_err(QuestionsError::io(path))?;
+    let text = read_text_limited(path).map_err(QuestionsError::io(path))?;
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
@@ -25,7 +26,7 @@ pub fn json_lines<T: DeserializeOwned>(path: &Path, text: &str) -> Result<Vec<Lo
             continue;
         }
         let place = format!("line {}", index + 1);
-        match serde_json::from_str(line) {
+        match parse_json(line.as_bytes()) {
             Ok(entry) => entries.push(LocatedQuestions { place, entry }),
             // The parser's own line number is always 1, since it sees one line at a time.
             Err(error) => return Err(QuestionsError::entry(path, place, without_place(&error))),
@@ -53,7 +54,7 @@ pub fn objects<T: DeserializeOwned>(
 
 /// Parses the file as one JSON value.
 pub fn json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, QuestionsError> {
-    serde_json::from_str(text).map_err(|error| {
+    parse_json(text.as_bytes()).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
         QuestionsError::entry(path, place, without_place(&error))
     })

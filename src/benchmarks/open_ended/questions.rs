@@ -11,7 +11,7 @@ use super::files::{LocatedQuestions, filled, json, json_lines, objects, text_of}
 use crate::benchmarks::catalog::OpenEnded;
 use crate::data::ChatTemplateError;
 use crate::generation::{Prompting, Request};
-use crate::store::key_of;
+use crate::store::{key_of, without_panic};
 
 /// Categories whose MT-Bench questions are judged with a reference answer, as in FastChat.
 const WITH_REFERENCE: [&str; 3] = ["math", "reasoning", "coding"];
@@ -232,11 +232,13 @@ struct Goal {
 fn goals(path: &Path, text: &str) -> Result<Vec<Question>, QuestionsError> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let mut questions = Vec::new();
-    for (index, row) in reader.deserialize::<Goal>().enumerate() {
-        let number = index + 1;
-        let Goal { goal } = row.map_err(|error| QuestionsError::entry(path, format!("row {number}"), error))?;
+    let mut rows = reader.deserialize::<Goal>();
+    loop {
+        let number = questions.len() + 1;
+        let fault = |fault: String| QuestionsError::entry(path, format!("row {number}"), fault);
+        let Some(row) = without_panic(|| rows.next()).map_err(fault)? else { return filled(path, questions) };
+        let Goal { goal } = row.map_err(|error| fault(error.to_string()))?;
         let turns = vec![goal + "."];
         questions.push(Question { id: number.to_string(), category: String::new(), turns, references: vec![] });
     }
-    filled(path, questions)
 }

@@ -10,7 +10,7 @@ use fedreplay::benchmarks::EvaluationError;
 use fedreplay::benchmarks::open_ended::JudgeWording;
 use fedreplay::judge::{ApiKey, Judge, JudgeSettings, Prices, Retries, TokenLimit, Usage};
 use fedreplay::ledger::LedgerError;
-use fedreplay::store::Store;
+use fedreplay::store::{Store, read_text_limited};
 
 /// Options of the judge, which is any endpoint with the OpenAI chat API. Without one, answers that need a judge get no
 /// score.
@@ -119,7 +119,7 @@ impl JudgeArguments {
         let aya = match &self.judge_aya_prompt {
             // Line feeds alone, as Python reads a text file: an editor's line ends would be in every prompt.
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(LedgerError::io(path))?;
+                let text = read_text_limited(path).map_err(LedgerError::io(path))?;
                 Some(text.replace("\r\n", "\n").replace('\r', "\n"))
             }
             None => None,

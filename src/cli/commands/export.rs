@@ -13,6 +13,7 @@ use crate::cli::output::{note, say, shown};
 use fedreplay::export::{self, MergedBase};
 use fedreplay::ledger::{LedgerError, Manifest};
 use fedreplay::store::atomic::{PendingFolder, folder_of};
+use fedreplay::store::next_to;
 
 #[derive(Args)]
 pub struct ExportArguments {
@@ -77,12 +78,12 @@ impl Form {
     /// Returns the suffix of the default path, which follows the run's name.
     fn ending(self, merged: bool) -> &'static str {
         match self {
-            Self::Perfetto => "perfetto.json",
-            Self::Tensorboard => "tensorboard",
-            Self::Csv => "csv",
-            Self::Peft if merged => "merged",
-            Self::Peft => "peft",
-            Self::Wandb => "wandb",
+            Self::Perfetto => ".perfetto.json",
+            Self::Tensorboard => ".tensorboard",
+            Self::Csv => ".csv",
+            Self::Peft if merged => ".merged",
+            Self::Peft => ".peft",
+            Self::Wandb => ".wandb",
         }
     }
 }
@@ -102,7 +103,8 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     if arguments.base == Base::Dequantized && !arguments.merged {
         return Err(CommandError::Usage("failed to export: --base is of --merged".into()));
     }
-    let out = arguments.out.clone().unwrap_or_else(|| beside(run, arguments.to.ending(arguments.merged)));
+    let out = arguments.out.clone().unwrap_or_else(|| next_to(run, arguments.to.ending(arguments.merged)));
+    // Next to the run by default: files must not be added to its own folder, whose contents are hashed.
     export::refuse_occupied(&out)?;
     let what = ProgressDisplay::during("exporting", || {
         // Made in a folder of its own, so that a kill leaves no half of it under its name.
@@ -163,12 +165,4 @@ fn adapter(arguments: &ExportArguments, out: &Path) -> Result<String, CommandErr
         note!("warning: the adapter was trained on a base model in {precision}; on another base its losses differ");
     }
     Ok(what)
-}
-
-/// Returns a path next to the run. Files must not be added to the run's own folder, whose contents are hashed.
-fn beside(run: &Path, ending: &str) -> PathBuf {
-    // An absolute path ends in a name even if the original path ends in `.`.
-    let path = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    run.components().collect::<PathBuf>().with_file_name(format!("{name}.{ending}"))
 }

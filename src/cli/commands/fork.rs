@@ -10,6 +10,7 @@ use crate::cli::args::run::CommonRunArguments;
 use crate::cli::errors::CommandError;
 use crate::cli::output::summary;
 use fedreplay::run::{ForkPoint, fork};
+use fedreplay::store::next_to;
 
 #[derive(Args)]
 pub struct ForkArguments {
@@ -30,7 +31,8 @@ pub struct ForkArguments {
 
 /// Runs the fork and prints its summary.
 pub fn main(arguments: &ForkArguments) -> Result<ExitCode, CommandError> {
-    let out = arguments.out.clone().unwrap_or_else(|| default_folder(&arguments.run, arguments.at_round));
+    let out =
+        arguments.out.clone().unwrap_or_else(|| next_to(&arguments.run, &format!("-from-{}", arguments.at_round)));
     let options = arguments.run_args.options(out)?;
     let mut progress = arguments.run_args.progress();
     let fork_point = ForkPoint { at_round: arguments.at_round, sets: arguments.sets.clone() };
@@ -38,10 +40,4 @@ pub fn main(arguments: &ForkArguments) -> Result<ExitCode, CommandError> {
     report::of_run(&summary.run);
     summary::print(&summary, arguments.run_args.json);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Returns the default folder of a fork: next to the run, under its name with the round.
-fn default_folder(run: &std::path::Path, at_round: u32) -> PathBuf {
-    let name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    run.with_file_name(format!("{name}-from-{at_round}"))
 }

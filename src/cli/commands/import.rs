@@ -10,6 +10,7 @@ use crate::cli::errors::CommandError;
 use crate::cli::output::{note, say};
 use fedreplay::ledger::LedgerError;
 use fedreplay::scenario::import_script;
+use fedreplay::store::read_text_limited;
 
 #[derive(Args)]
 pub struct ImportArguments {
@@ -26,7 +27,7 @@ pub struct ImportArguments {
 /// Prints the scenario on stdout, and options without an equivalent on stderr.
 pub fn main(arguments: &ImportArguments) -> Result<ExitCode, CommandError> {
     let script = &arguments.script;
-    let text = std::fs::read_to_string(script).map_err(LedgerError::io(script))?;
+    let text = read_text_limited(script).map_err(LedgerError::io(script))?;
     let stem = script.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     // The scenario's name becomes the default folder of its runs, so it must be a plain file name.
     let name: String = stem.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();

@@ -15,6 +15,7 @@ use fedreplay::audit::{SpotCheck, SpotCheckReport, replay, sample};
 use fedreplay::ledger::{LedgerError, Manifest};
 use fedreplay::run::refuse_inside_run;
 use fedreplay::store::atomic::{self, PendingFolder, folder_of};
+use fedreplay::store::next_to;
 
 #[derive(Args)]
 pub struct ReplayArguments {
@@ -88,9 +89,6 @@ fn check_sample(arguments: &ReplayArguments) -> Result<ExitCode, CommandError> {
     Ok(code)
 }
 
-/// [byte] -- Maximum length of a run's name within that of its temporary folder.
-const NAME_BYTES_MAX: usize = 200;
-
 /// Creates the temporary folder of the repeated run, in that of `--scratch` or next to the run.
 fn scratch(arguments: &ReplayArguments) -> Result<PendingFolder, CommandError> {
     // Read first, so that no folder is created next to a run that does not exist.
@@ -100,12 +98,8 @@ fn scratch(arguments: &ReplayArguments) -> Result<PendingFolder, CommandError> {
         None => {
             // The folder may be given as `.`, which has no name.
             let run = std::path::absolute(&arguments.run).map_err(LedgerError::io(&arguments.run))?;
-            let mut name = run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            // A name may have 255 bytes, and this one gets longer.
-            while name.len() > NAME_BYTES_MAX {
-                name.pop();
-            }
-            (folder_of(&run).to_owned(), format!("{name}.replay"))
+            let name = next_to(&run, ".replay").file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (folder_of(&run).to_owned(), name)
         }
     };
     refuse_inside_run(&folder)?;

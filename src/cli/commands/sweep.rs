@@ -1,7 +1,6 @@
 //! `fedreplay sweep`: runs scenarios in many settings and compares them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,7 +15,7 @@ use crate::cli::output::{note, say, shown};
 use fedreplay::ledger::LedgerError;
 use fedreplay::run::{CellRun, Observer, SweepObserver, refuse_inside_run, sweep, write_twins};
 use fedreplay::scenario::{Sweep, SweepCell};
-use fedreplay::store::atomic;
+use fedreplay::store::{atomic, parse_json, read_limited};
 
 #[derive(Args)]
 pub struct SweepArguments {
@@ -68,7 +67,7 @@ pub fn main(arguments: &SweepArguments) -> Result<ExitCode, CommandError> {
 /// Returns the entries of `sweep.json` with these runs added, by folder. What earlier calls wrote for other cells stays as long
 /// as their folders are there, so that a call for some cells does not forget the others.
 fn indexed(file: &Path, runs: &[CellRun]) -> Vec<Value> {
-    let earlier = fs::read_to_string(file).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let earlier = read_limited(file).ok().and_then(|bytes| parse_json(&bytes).ok()).unwrap_or_default();
     let mut by_folder: BTreeMap<PathBuf, Value> = BTreeMap::new();
     for entry in Vec::<Value>::into_iter(earlier).chain(runs.iter().map(|run| json!(run))) {
         let Some(folder) = entry["summary"]["run"].as_str().map(PathBuf::from) else { continue };

@@ -9,6 +9,8 @@
 //! | 130 | interrupted; 143 and 129 if by SIGTERM and SIGHUP |
 //! | 141 | nobody reads the output any more |
 
+use std::io::ErrorKind;
+
 use fedreplay::benchmarks::EvaluationError;
 use fedreplay::diversity::DiversityError;
 use fedreplay::generation::GenerationError;
@@ -80,6 +82,8 @@ fn of_ledger(error: &LedgerError) -> u8 {
     match error {
         // A full disk is not wrong usage.
         LedgerError::Unwritable { .. } if error.is_disk_full() => FAILED,
+        // Neither is a file that cannot be of its kind one that the machine failed to read.
+        LedgerError::Io { source, .. } if source.kind() == ErrorKind::InvalidData => REFUSED,
         LedgerError::Occupied { .. } | LedgerError::NoRun { .. } | LedgerError::Unwritable { .. } => REFUSED,
         LedgerError::Io { .. }
         | LedgerError::Parquet { .. }
@@ -107,7 +111,7 @@ fn of_evaluation(error: &EvaluationError) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Error, ErrorKind};
+    use std::io::Error;
 
     use super::*;
 
@@ -125,6 +129,9 @@ mod tests {
     fn a_full_disk_is_a_failure_and_a_forbidden_folder_is_refused() {
         check(unwritable(ErrorKind::StorageFull), FAILED);
         check(unwritable(ErrorKind::PermissionDenied), REFUSED);
+        let unread = |kind: ErrorKind| LedgerError::Io { path: "in".into(), source: Error::from(kind) };
+        check(unread(ErrorKind::NotFound), FAILED);
+        check(unread(ErrorKind::InvalidData), REFUSED);
     }
 
     #[test]

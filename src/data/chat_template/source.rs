@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::error::ChatTemplateError;
 use crate::data::DatasetError;
 use crate::data::tokenizer_files::optional_json;
+use crate::store::read_text_limited;
 
 /// Name of the template that is used by default.
 const DEFAULT: &str = "default";
@@ -52,7 +53,7 @@ fn with_line_feeds(source: &str) -> String {
 /// Returns the file that holds the templates of a folder, and the templates by name.
 fn templates(folder: &Path, configuration: &Value) -> Result<(PathBuf, BTreeMap<String, String>), ChatTemplateError> {
     let path = folder.join("chat_template.jinja");
-    match std::fs::read_to_string(&path) {
+    match read_text_limited(&path) {
         Ok(text) => return Ok((path, BTreeMap::from([(DEFAULT.to_owned(), text)]))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(source) => return Err(DatasetError::Unreadable { path, source }.into()),

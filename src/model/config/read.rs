@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::fields::Fields;
 use super::{Architecture, Config, families};
 use crate::model::{ConfigError, ModelError};
+use crate::store::{parse_json, read_limited};
 
 impl Config {
     /// Reads and checks `config.json` in `folder`.
@@ -16,7 +17,7 @@ impl Config {
     /// model computes and is not supported.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join("config.json");
-        let bytes = std::fs::read(&path).map_err(ModelError::io(&path))?;
+        let bytes = read_limited(&path).map_err(ModelError::io(&path))?;
         Self::parse(&bytes).map_err(|error| ModelError::Config { path, reason: error.0 })
     }
 
@@ -29,7 +30,7 @@ impl Config {
     }
 
     fn parsed(json: &[u8]) -> Result<Self, String> {
-        let given: Map<String, Value> = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+        let given: Map<String, Value> = parse_json(json).map_err(|e| e.to_string())?;
         let architecture = architecture(&given)?;
         let fields = Fields::new(given, architecture);
         let config = families::read(architecture, &fields)?;

@@ -12,6 +12,7 @@ use super::listing::RemoteFile;
 use super::settings::Hub;
 use super::source::Source;
 use crate::model::weight_files::{INDEX_FILE, SINGLE_FILE, shard_names};
+use crate::store::read_text_limited;
 
 /// The file that every model needs, in addition to its weights.
 const CONFIG_FILE: &str = "config.json";
@@ -112,7 +113,7 @@ impl CachedRepository {
     /// Records the commit of the revision. This must be the last step, so that a recorded revision has all its files.
     pub fn record(&self, commit: &str) -> Result<(), HubError> {
         // A cache that has it already may be read-only.
-        let recorded = fs::read_to_string(self.folder.join("refs").join(&self.source.revision));
+        let recorded = read_text_limited(&self.folder.join("refs").join(&self.source.revision));
         if self.source.is_commit() || recorded.is_ok_and(|recorded| recorded == commit) {
             return Ok(());
         }

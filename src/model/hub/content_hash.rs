@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::store::read_text_limited;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -73,7 +74,7 @@ impl Notes {
     pub fn is_whole(&self, path: &Path, id: &str) -> bool {
         let Some(state) = state(path) else { return false };
         for folder in &self.folders {
-            if fs::read_to_string(folder.join(id)).is_ok_and(|noted| noted == state) {
+            if read_text_limited(&folder.join(id)).is_ok_and(|noted| noted == state) {
                 return true;
             }
         }

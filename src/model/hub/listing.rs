@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::content_hash::is_hash;
 use super::source::is_commit;
+use crate::store::parse_json;
 
 /// The files of a repository at one commit.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Listing {
     /// # Errors
     /// A description of the problem.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let Reply { sha, siblings } = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let Reply { sha, siblings } = parse_json(json.as_bytes()).map_err(|error| error.to_string())?;
         if !is_commit(&sha) {
             return Err(format!("its sha {sha:?} is no commit"));
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::HubError;
+use crate::store::read_text_limited;
 
 /// The hub that is used if HF_ENDPOINT is not set.
 const PUBLIC_ENDPOINT: &str = "https://huggingface.co";
@@ -120,7 +121,7 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
 
 /// Reads the token that `huggingface-cli login` stores.
 fn stored_token(home: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(home.join("token")).ok()?;
+    let text = read_text_limited(&home.join("token")).ok()?;
     let token = text.trim();
     if token.is_empty() { None } else { Some(token.to_owned()) }
 }

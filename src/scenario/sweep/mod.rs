@@ -3,7 +3,6 @@
 mod cells;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -11,6 +10,7 @@ use serde::Deserialize;
 use super::check::check_name;
 use super::ron_syntax::{options, syntax};
 use super::{ScenarioError, range};
+use crate::store::read_text_limited;
 
 pub use cells::SweepCell;
 
@@ -118,7 +118,7 @@ impl Sweep {
     /// # Errors
     /// The first mistake, with line and column where they are known.
     pub fn read(file: &Path) -> Result<Self, ScenarioError> {
-        let text = fs::read_to_string(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
+        let text = read_text_limited(file).map_err(|source| ScenarioError::Io { file: file.to_owned(), source })?;
         let mut sweep: Self = options().from_str(&text).map_err(|error| syntax(file, &error))?;
         sweep.check().map_err(|(field, message)| ScenarioError::Invalid {
             file: file.to_owned(),

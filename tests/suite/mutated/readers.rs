@@ -18,7 +18,7 @@ use Reads::{Formats, Nothing};
 
 const KERNEL: Reads = Nothing("what the kernel says about this machine and process");
 
-const READERS: [(&str, Reads); 54] = [
+const READERS: [(&str, Reads); 55] = [
     ("adapter/peft/read.rs", Formats(&["adapter/adapter_config.json", "run/adapters/round-00001/adapter_config.json"])),
     ("audit/diff.rs", Formats(&["run/scenario.ron"])),
     ("benchmarks/human_eval/problems.rs", Formats(&["questions/humaneval/HumanEval.jsonl.gz"])),
@@ -125,6 +125,7 @@ const READERS: [(&str, Reads); 54] = [
     ("store/claim.rs", Nothing("a number that processes leave each other, which only says who waited")),
     ("store/content.rs", Formats(&["kept/results/*", "kept/contents/*"])),
     ("store/key.rs", Nothing("the program itself")),
+    ("store/limited.rs", Nothing("its callers say of what")),
     ("store/registry.rs", Formats(&["kept/runs/*"])),
     ("store/session.rs", Nothing("files are locked and never read")),
     ("store/upkeep.rs", Formats(&["kept/results/*", "kept/contents/*"])),
@@ -134,11 +135,26 @@ const READERS: [(&str, Reads); 54] = [
 ];
 
 /// What a source file has in it that opens a file or reads an answer.
-const OPENINGS: [&str; 7] =
-    ["File::open", "File::options", "OpenOptions", "fs::read(", "fs::read)", "read_to_string(", "into_reader()"];
+const OPENINGS: [&str; 10] = [
+    "File::open",
+    "File::options",
+    "OpenOptions",
+    "fs::read(",
+    "fs::read)",
+    "read_to_string(",
+    "read_limited(",
+    "read_text_limited(",
+    "read_up_to(",
+    "into_reader()",
+];
 
-/// Returns the sources that read, without comments and tests.
+/// Returns the sources that read.
 fn reading(folder: &str) -> BTreeSet<String> {
+    sources_with(folder, &OPENINGS)
+}
+
+/// Returns the sources with one of these texts, without comments and tests.
+fn sources_with(folder: &str, texts: &[&str]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (name, bytes) in files(&project(folder)) {
         let is_test = Path::new(&name).iter().any(|part| part == "tests") || name.ends_with("tests.rs");
@@ -147,12 +163,72 @@ fn reading(folder: &str) -> BTreeSet<String> {
         }
         let text = String::from_utf8(bytes).expect("sources are UTF-8");
         let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-        let opens = |line: &str| OPENINGS.iter().any(|opening| line.contains(opening));
-        if code.lines().any(|line| opens(line.split("//").next().unwrap_or_default())) {
+        let has_one = |line: &str| texts.iter().any(|text| line.contains(text));
+        if code.lines().any(|line| has_one(line.split("//").next().unwrap_or_default())) {
             found.insert(name);
         }
     }
     found
+}
+
+/// Calls of parsers of other crates, with the sources that may have them. All others call them through `store::parse_json`,
+/// `store::ForeignReader` or `store::read_limited`, which bound what a hostile file can do.
+const PARSERS: [(&str, &[&str]); 9] = [
+    (
+        "serde_json::from_",
+        &[
+            // The border itself, a table of the program, and values and words of the command line.
+            "store/foreign.rs",
+            "model/config/fields.rs",
+            "scenario/overrides.rs",
+            "benchmarks/open_ended/judge_prompts.rs",
+            // Values that are parsed already.
+            "benchmarks/open_ended/files.rs",
+            "model/folder.rs",
+            "run/statements.rs",
+            // Its tests.
+            "data/sample.rs",
+        ],
+    ),
+    ("SafeTensors::deserialize", &["adapter/values.rs"]),
+    ("SafeTensors::read_metadata", &["adapter/values.rs"]),
+    ("GzDecoder::new", &["benchmarks/human_eval/problems.rs", "data/source.rs"]),
+    ("zstd::Decoder", &["data/source.rs"]),
+    ("csv::Reader", &["benchmarks/mmlu/questions.rs", "benchmarks/open_ended/questions.rs", "data/rows_in_csv.rs"]),
+    ("read_to_string(", KERNEL_AND_STORE),
+    ("fs::read(", KERNEL_AND_STORE),
+    (
+        "ParquetRecordBatchReaderBuilder::try_new",
+        &["data/parquet_rows.rs", "inputs/trace.rs", "ledger/batches.rs", "ledger/locate.rs"],
+    ),
+];
+
+/// Sources that read files of the kernel, of the store, or with limits of their own.
+const KERNEL_AND_STORE: &[&str] = &[
+    "adapter/peft/read.rs",
+    "benchmarks/human_eval/problems.rs",
+    "cli/output/signals.rs",
+    "diversity/endpoint.rs",
+    "inputs/self_test_cache.rs",
+    "judge/endpoint.rs",
+    "sandbox/isolation.rs",
+    "sandbox/memory.rs",
+    "store/content.rs",
+    "store/key.rs",
+    "store/registry.rs",
+    "store/upkeep.rs",
+    "training/process/available.rs",
+    "training/process/libraries.rs",
+    "training/process/numerics.rs",
+];
+
+#[test]
+fn parsers_are_called_behind_their_border() {
+    for (call, allowed) in PARSERS {
+        let found = sources_with("src", &[call]);
+        let others: Vec<_> = found.iter().filter(|name| !allowed.contains(&name.as_str())).collect();
+        assert!(others.is_empty(), "{others:?} have {call}");
+    }
 }
 
 #[test]

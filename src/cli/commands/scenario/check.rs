@@ -11,10 +11,10 @@ use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::signals::STOP;
 use crate::cli::output::{note, say};
-use fedreplay::inputs::BenchmarkForecast;
+use fedreplay::inputs::{BenchmarkForecast, check_initial_adapter};
 use fedreplay::model::Device;
 use fedreplay::report::units;
-use fedreplay::run::{Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, forecast, plan};
+use fedreplay::run::{Forecast, MemoryForecast, PlanDetail, PlanSettings, PlanSummary, RunError, forecast, plan};
 use fedreplay::scenario::Scenario;
 
 #[derive(Args)]
@@ -68,6 +68,8 @@ fn trial(
     let spec = &scenario.scenario;
     let has_model = spec.model.folder.is_some() || spec.model.hub.is_some();
     if arguments.no_trial || !has_model || spec.data.synthetic.is_some() {
+        // The trial would have read it with the base model.
+        check_initial_adapter(scenario).map_err(RunError::from)?;
         return Ok(None);
     }
     let workers = match arguments.workers {
