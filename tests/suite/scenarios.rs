@@ -103,3 +103,20 @@ fn completions_and_man_pages_know_every_command() {
     world.fedreplay(&["generate", "man", "--out", "man"]).succeeded();
     assert!(world.path("man/fedreplay-scenario-check.1").is_file());
 }
+
+/// Every cell of the sweeps that docs have tables of, for one round of one step.
+#[test]
+fn the_sweeps_of_the_docs_play() {
+    let world = World::new();
+    let sweeps = [("federated-lora/methods.ron", 10), ("compression/codecs.ron", 9), ("robust/rules.ron", 9)];
+    for (sweep, variants) in sweeps {
+        let file = project("scenarios").join(sweep).display().to_string();
+        let sets = ["--set", "rounds=1", "--set", "training.local_steps=1", "--seeds", "1"];
+        let out = sweep.replace('/', "-");
+        let command = ["sweep", &file, "--out", &out, "--store", "store", "--json"];
+        let said = world.fedreplay(&[&command[..], &sets].concat()).succeeded();
+        let scenarios = if sweep.starts_with("federated-lora") { 2 } else { 1 };
+        let last = format!("[CELL {0}/{0}]", scenarios * variants);
+        assert!(said.stdout.contains(&last) || said.stderr.contains(&last), "{last} is not in:\n{}", said.stdout);
+    }
+}
