@@ -12,13 +12,14 @@ use super::local_training::Tasks;
 use super::round_writer::ScheduleSource;
 use super::training_passes::{largest_work, samples_of, targets_of, tokens_of};
 use crate::adapter::Adapter;
+use crate::compression::Compression;
 use crate::data::Sample;
 use crate::graph::GraphError;
 use crate::inputs::translate::checkpointing;
 use crate::inputs::{BenchmarkForecast, InputCache, Inputs, most_in_a_pass};
 use crate::model::Device;
 use crate::privacy::PrivacyPlan;
-use crate::scenario::{Algorithm, Scenario, ScenarioSpec};
+use crate::scenario::{Algorithm, OptimizerSpec, Scenario, ScenarioSpec};
 use crate::schedule::model_shape::parameters;
 use crate::schedule::{Timeline, schedule};
 use crate::store::Store;
@@ -38,7 +39,7 @@ pub struct MemoryForecast {
     pub adapters: u64,
     /// Activations, gradients and logits of all workers at the worst time.
     pub activations: u64,
-    /// Updates that wait for aggregation, and models.
+    /// Updates that wait for aggregation, models, and what clients keep between their tasks.
     pub updates: u64,
 }
 
@@ -348,15 +349,33 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
         0 => tasks.inputs.clients.len().min(UNKNOWN_UPDATES) as u64,
         several => several,
     };
-    // A compressed update is in memory as it was trained, for the ledger, and as the server receives it.
-    let copies_of_updates = 1 + u64::from(tasks.scenario.scenario.server.uplink_codec.is_some());
+    let clients = tasks.inputs.clients.len() as u64;
+    let with_state = match workload.trainings_in_rounds() {
+        0 => clients,
+        several => several.min(clients),
+    };
+    let held = updates + MODELS + with_state * adapters_of_a_state(tasks);
     MemoryForecast {
         program: program_bytes().unwrap_or(0),
         weights: plan.weights,
         adapters: workers as u64 * adapter,
         activations: tested.max(trained).max(workers as u64 * evaluated),
-        updates: 4 * trainer.layout().parameters() as u64 * (copies_of_updates * updates + MODELS),
+        updates: 4 * trainer.layout().parameters() as u64 * held,
     }
+}
+
+/// [adapters in f32] -- Returns the size of what a client keeps between its tasks: what it has not sent, its control variate, its
+/// own factors, and the moments of its optimizer.
+fn adapters_of_a_state(tasks: &Tasks) -> u64 {
+    let spec = &tasks.scenario.scenario;
+    let remembers = Compression::new(spec).is_some_and(|compression| compression.error_feedback);
+    let corrects = tasks.method(1).client.correction.is_some();
+    let moments = match spec.training.optimizer.get() {
+        _ if !tasks.keeps_moments() => 0,
+        OptimizerSpec::AdamW { .. } => 2,
+        OptimizerSpec::Sgd { .. } => 1,
+    };
+    u64::from(remembers) + u64::from(corrects) + u64::from(spec.has_personal_models()) + moments
 }
 
 /// Returns the number of models that are evaluated at a time: the server's, or each client's own.

@@ -57,6 +57,12 @@ impl Workload {
         counted.iter().map(|round| round.len() as u64).max().unwrap_or(0)
     }
 
+    /// Returns the number of trainings in all rounds.
+    pub fn trainings_in_rounds(&self) -> u64 {
+        let counted = self.rounds.split_last().map_or(&[][..], |(_, counted)| counted);
+        counted.iter().map(|round| round.len() as u64).sum()
+    }
+
     /// [byte] -- Returns the maximum that concurrent passes on `workers` workers take together, if each takes `bytes`.
     pub fn most_together(&self, workers: usize, bytes: impl Fn(Pass) -> u64) -> u64 {
         let mut changes = Vec::new();

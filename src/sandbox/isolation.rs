@@ -299,7 +299,8 @@ impl Sandbox {
     }
 }
 
-/// A user id of a running sample. The kernel limits processes by user, so no two samples of a host have the same at one time.
+/// A user id of a running sample. The kernel limits processes by user, so no two samples of a network namespace have the same at
+/// one time.
 struct User {
     id: u32,
     /// Socket that is bound to a name of the id, which one process at a time can do; it leaves no file.
@@ -411,5 +412,26 @@ impl Interpreter {
         let prefix = PathBuf::from(lines.next()?);
         let version = lines.next()?.to_owned();
         executable.starts_with(&prefix).then_some(Self { executable, prefix, version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_of_running_samples_differ_and_a_claimed_one_is_skipped() {
+        let running: Vec<User> = (0..20).map(|_| User::claim().unwrap()).collect();
+        let ids: std::collections::BTreeSet<u32> = running.iter().map(|user| user.id).collect();
+        assert_eq!(ids.len(), running.len());
+        assert!(ids.iter().all(|id| USERS.contains(id)));
+        // As another process would have it: some of the ids that come next are taken.
+        let mut taken = Vec::new();
+        for id in (running[19].id + 1..USERS.end).chain(USERS).take(9) {
+            let name = SocketAddr::from_abstract_name(format!("fedreplay-sample-{id}")).unwrap();
+            taken.extend(UnixListener::bind_addr(&name).map(|claim| (id, claim)));
+        }
+        let next = User::claim().unwrap();
+        assert!(!taken.is_empty() && taken.iter().all(|(id, _)| *id != next.id) && !ids.contains(&next.id));
     }
 }

@@ -294,7 +294,7 @@ fn methods_compress_the_factors_that_they_send() {
     }
 }
 
-/// The scaled sign of a clipped change may be longer than the bound, so the server clips what it has decoded.
+/// What a client remembers may make a clipped change longer than the bound, so the server clips what it has decoded.
 #[test]
 fn under_privacy_the_server_clips_what_it_has_decoded() {
     let world = World::new();

@@ -182,23 +182,24 @@ pub fn peak_bytes(program: &mut Child) -> u64 {
 }
 
 /// Asserts that the peak memory of a run is within 15 % of the forecast.
-fn takes_what_is_forecast(world: &World, precision: &str) {
-    let precision = format!("model.precision={precision}");
-    let common = ["scenario.ron", "--set", &precision, "--workers", "1"];
+#[track_caller]
+fn takes_what_is_forecast(world: &World, set: &str) {
+    let common = ["scenario.ron", "--set", set, "--workers", "1"];
     // Not forked: a forked process has fewer pages of its libraries than a run that loads them.
     let mut check = world.command(&[&["scenario", "check", "--json"][..], &common].concat());
     let check = Said::of(check.output().expect("the binary can be run")).succeeded();
     let said: Value = serde_json::from_str(check.stdout.lines().last().expect("a line")).expect("JSON");
     let forecast = said["forecast"]["memory_bytes"].as_u64().expect("a number of bytes");
-    let mut run = world.command(&[&["run", "--out", &precision, "--store", "none"][..], &common].concat());
+    let mut run = world.command(&[&["run", "--out", "run", "--store", "none"][..], &common].concat());
     let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run");
     let peak = peak_bytes(&mut run);
     let share = peak as f64 / forecast as f64;
     assert!(
         (0.85..1.15).contains(&share),
-        "{peak} B at the peak, {forecast} B forecast: {}",
+        "{set}: {peak} B at the peak, {forecast} B forecast: {}",
         said["forecast"]["memory"]
     );
+    fs::remove_dir_all(world.path("run")).expect("a run");
 }
 
 /// Rows of unequal length, so that each pass takes other sizes of memory than the one before.
@@ -212,7 +213,7 @@ fn a_run_takes_the_memory_that_check_forecasts() {
     world.edit("scenario.ron", "clients_per_round: 2, over_selection: 2, deadline: \"10m\"", "clients_per_round: 1");
     world.edit("scenario.ron", "rounds: 3", "rounds: 1");
     world.edit("scenario.ron", "local_baseline: true", "local_baseline: false");
-    takes_what_is_forecast(&world, "F32");
+    takes_what_is_forecast(&world, "model.precision=F32");
 }
 
 /// An embedding that is by far the largest part of the model: it is not held several times while it is read.
@@ -242,6 +243,6 @@ fn reading_a_model_takes_no_more_memory_than_running_it() {
     world.edit("scenario.ron", "local_baseline: true", "local_baseline: false");
     world.edit("scenario.ron", "max_seq_length: 160", "max_seq_length: 64");
     for precision in ["F32", "Bf16", "Nf4"] {
-        takes_what_is_forecast(&world, precision);
+        takes_what_is_forecast(&world, &format!("model.precision={precision}"));
     }
 }

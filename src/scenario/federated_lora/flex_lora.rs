@@ -1,5 +1,5 @@
 //! FlexLoRA: Bai et al., "Federated Fine-tuning of Large Language Models under Heterogeneous Tasks and Client Resources", NeurIPS
-//! 2024, arXiv 2402.11505, section 3, with one rank for all clients.
+//! 2024, arXiv 2402.11505, section 3.
 
 use super::{Averages, Clash, LoraMethod, apart};
 use crate::adapter::Factors;

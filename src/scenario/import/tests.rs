@@ -331,4 +331,8 @@ fn doubling_and_endless_scripts_are_refused_soon() {
     for nested in ["(", "$(", "((", "{ ", "${x:-", "if "] {
         assert!(refusal(&nested.repeat(12)).contains("shell script"), "{nested}");
     }
+    for braces in ["{", "x{", "{a,", "${x{"] {
+        let refused = refusal(&format!("echo {}", braces.repeat(1_000)));
+        assert!(refused.contains("braces are open at once in a word"), "{refused}");
+    }
 }

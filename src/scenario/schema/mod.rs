@@ -152,7 +152,7 @@ pub struct Lora {
     /// [columns] Rank r -- at least 1.
     #[serde(deserialize_with = "range::at_least_one")]
     pub rank: u32,
-    /// [columns] Ranks of clients by their device class, where they are lower than `rank`, which is the server's and that of all
+    /// [columns] Ranks of clients by their class of `population.devices`, where they are lower than `rank`, which is the server's and that of all
     /// other devices. All have the server's scaling. For methods that take mixed ranks: docs/methods. No ranks are not written
     /// out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

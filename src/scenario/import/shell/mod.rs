@@ -30,6 +30,8 @@ const MOST_STEPS: usize = 10_000;
 const MOST_TEXT: usize = 1 << 22;
 /// Functions and groups that may be open at once.
 const DEEPEST: usize = 50;
+/// Braces that may be open at once in a word.
+const DEEPEST_BRACES: usize = 10;
 
 /// Call of `main_sft.py` or `main_dpo.py`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,9 @@ pub(super) fn calls(text: &str) -> Result<Calls, ImportError> {
     if open_parentheses(&text) > DEEPEST {
         return Err(ImportError::Syntax(format!("more than {DEEPEST} parentheses are open at once")));
     }
+    if open_braces(&text) > DEEPEST_BRACES {
+        return Err(ImportError::Syntax(format!("more than {DEEPEST_BRACES} braces are open at once in a word")));
+    }
     // The parser calls itself for every nested expression, and a panic of it is no reason for ours.
     let reader = std::thread::Builder::new().stack_size(256 << 20).spawn(move || without_panic(|| read(&text)));
     let reader = reader.map_err(|error| ImportError::Syntax(format!("failed to start a thread: {error}")))?;
@@ -80,6 +85,24 @@ fn open_parentheses(text: &str) -> usize {
         most = most.max(open);
     }
     most
+}
+
+/// Returns the most braces that are open at once in a word. The parser's time grows twofold and more with each.
+fn open_braces(text: &str) -> usize {
+    let of_word = |word: &str| {
+        let mut open = 0usize;
+        let mut most = 0;
+        for byte in word.bytes() {
+            match byte {
+                b'{' => open += 1,
+                b'}' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            most = most.max(open);
+        }
+        most
+    };
+    text.split([' ', '\t', '\n']).map(of_word).max().unwrap_or(0)
 }
 
 fn read(text: &str) -> Result<Calls, ImportError> {
