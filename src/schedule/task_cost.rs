@@ -64,8 +64,7 @@ impl TaskCosts {
             let layout = Layout { rank: rank as usize, ..layout.clone() };
             by_rank.insert(rank, [1, 2].map(|round| traffic(scenario, &layout, clients, round)));
         }
-        let traffic = by_rank;
-        Self { training, layout, clients, traffic, rows: BTreeMap::new(), works: vec![] }
+        Self { training, layout, clients, traffic: by_rank, rows: BTreeMap::new(), works: vec![] }
     }
 
     /// Returns the row of a client of this rank whose tasks have `steps` steps, on rows of `mean_tokens` on average and

@@ -133,12 +133,7 @@ fn noise_follows_from_seed_and_task_and_has_its_deviation() {
     }
     let product: f64 = steps[0].iter().zip(&steps[1]).map(|(first, second)| first * second).sum();
     assert!(product.abs() < 0.01 * steps[0].len() as f64, "tasks have noise of their own: {product}");
-    let again = |out: &str, seed: &str| {
-        let said = world.fedreplay(&["run", "scenario.ron", "--out", out, "--store", "none", "--set", seed]);
-        said.succeeded().summary("digest").to_owned()
-    };
-    assert_eq!(digest, again("again", "seed=3"));
-    assert_ne!(digest, again("other", "seed=4"));
+    world.assert_draws_by_seed(&digest, 3);
 }
 
 #[test]

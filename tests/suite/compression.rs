@@ -207,12 +207,7 @@ fn qsgd_rounds_to_a_neighboring_level_by_the_seed() {
         }
     }
     assert!(up > 100, "some are rounded up");
-    let again = |out: &str, seed: &str| {
-        let said = world.fedreplay(&["run", "scenario.ron", "--out", out, "--store", "none", "--set", seed]);
-        said.succeeded().summary("digest").to_owned()
-    };
-    assert_eq!(digest, again("again", "seed=3"));
-    assert_ne!(digest, again("other", "seed=4"));
+    world.assert_draws_by_seed(&digest, 3);
 }
 
 #[test]

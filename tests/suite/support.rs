@@ -76,6 +76,18 @@ impl World {
         world
     }
 
+    /// Fails unless the scenario has this digest again under its seed, and another under another seed.
+    #[track_caller]
+    pub fn assert_draws_by_seed(&self, digest: &str, seed: u64) {
+        let again = |seed: u64| {
+            let (out, set) = (format!("seed-{seed}"), format!("seed={seed}"));
+            let command = ["run", "scenario.ron", "--out", &out, "--store", "none", "--set", &set];
+            self.fedreplay(&command).succeeded().summary("digest").to_owned()
+        };
+        assert_eq!(digest, again(seed));
+        assert_ne!(digest, again(seed + 1));
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

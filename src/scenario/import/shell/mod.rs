@@ -59,10 +59,10 @@ pub(super) fn calls(text: &str) -> Result<Calls, ImportError> {
         return Err(ImportError::Syntax(format!("it has {} bytes, and {LONGEST_SCRIPT} are read", text.len())));
     }
     let text = text.replace("\r\n", "\n");
-    if open_parentheses(&text) > DEEPEST {
+    if most_open(&text, *b"()") > DEEPEST {
         return Err(ImportError::Syntax(format!("more than {DEEPEST} parentheses are open at once")));
     }
-    if open_braces(&text) > DEEPEST_BRACES {
+    if text.split([' ', '\t', '\n']).any(|word| most_open(word, *b"{}") > DEEPEST_BRACES) {
         return Err(ImportError::Syntax(format!("more than {DEEPEST_BRACES} braces are open at once in a word")));
     }
     // The parser calls itself for every nested expression, and a panic of it is no reason for ours.
@@ -72,37 +72,19 @@ pub(super) fn calls(text: &str) -> Result<Calls, ImportError> {
     read.unwrap_or_else(|panic| Err(ImportError::Syntax(panic)))
 }
 
-/// Returns the most parentheses that are open at once. The parser's time grows steeply with them.
-fn open_parentheses(text: &str) -> usize {
+/// Returns the most of these brackets that are open at once. The parser's time grows steeply with them.
+fn most_open(text: &str, [opening, closing]: [u8; 2]) -> usize {
     let mut open = 0usize;
     let mut most = 0;
     for byte in text.bytes() {
-        match byte {
-            b'(' => open += 1,
-            b')' => open = open.saturating_sub(1),
-            _ => {}
+        if byte == opening {
+            open += 1;
+            most = most.max(open);
+        } else if byte == closing {
+            open = open.saturating_sub(1);
         }
-        most = most.max(open);
     }
     most
-}
-
-/// Returns the most braces that are open at once in a word. The parser's time grows twofold and more with each.
-fn open_braces(text: &str) -> usize {
-    let of_word = |word: &str| {
-        let mut open = 0usize;
-        let mut most = 0;
-        for byte in word.bytes() {
-            match byte {
-                b'{' => open += 1,
-                b'}' => open = open.saturating_sub(1),
-                _ => {}
-            }
-            most = most.max(open);
-        }
-        most
-    };
-    text.split([' ', '\t', '\n']).map(of_word).max().unwrap_or(0)
 }
 
 fn read(text: &str) -> Result<Calls, ImportError> {
