@@ -35,7 +35,8 @@ fn changes(world: &World, out: &str, version: u64, before: &[f64]) -> Vec<Vec<f6
     counted.map(|training| minus(&training.adapter, before)).collect()
 }
 
-fn median(changes: &[Vec<f64>]) -> Vec<f64> {
+/// Returns the median of each coordinate.
+pub fn median(changes: &[Vec<f64>]) -> Vec<f64> {
     let at = |place: usize| {
         let mut values: Vec<f64> = changes.iter().map(|change| change[place]).collect();
         values.sort_by(f64::total_cmp);

@@ -164,7 +164,7 @@ fn every_protocol_aggregates_what_it_decodes() {
             let out = format!("{name}-{codec_name}");
             run(&world, &out, ["FedAvg()", protocol, codec], &[]).succeeded();
             let (folder, store) = (world.path(&out), world.path("store"));
-            assert!(!recomputed::received(&folder).is_empty(), "{out}");
+            assert!(!recomputed::replacements(&folder).is_empty(), "{out}");
             assert!(recomputed::check(&folder, &store, name, &mut Optimizer::new("FedAvg")) >= 2, "{out}");
             assert!(world.fedreplay(&["verify", &out]).succeeded().stdout.starts_with("whole: "));
         }

@@ -8,6 +8,7 @@ mod attacks;
 mod bad_data;
 mod bad_input;
 mod browser;
+mod colluders;
 mod commands_killed;
 mod compression;
 mod damage;

@@ -90,7 +90,7 @@ pub struct Training {
     /// Version that it counted in.
     pub counted_in: u64,
     pub adapter: Vec<f64>,
-    /// Adapter that the server received, which is another one if the client has compressed its change.
+    /// Adapter that the server received, which is another one if the client attacks or has compressed its change.
     pub received: Vec<f64>,
 }
 
@@ -102,17 +102,16 @@ pub fn trainings(run: &Path, store: &Path) -> Vec<Training> {
     let starts = counts(&tasks, "based_on_version");
     let counted_in = tasks.counts_or_none("counted_in_version").expect("versions");
     let updates = tasks.texts("update_key").expect("keys");
-    let received = received(run);
+    let replacements = replacements(run);
     let mut found = Vec::new();
     for task in 0..clients.len() {
         if let (Some(counted_in), Some(key)) = (counted_in[task], updates[task]) {
-            let as_received = received.get(key).map_or(key, String::as_str);
             found.push(Training {
                 client: clients[task],
                 from: starts[task],
                 counted_in,
                 adapter: adapter(&store, key),
-                received: adapter(&store, as_received),
+                received: adapter(&store, received(&replacements, key)),
             });
         }
     }
@@ -157,13 +156,22 @@ pub fn adapters(run: &Path, store: &Path, kind: &str) -> Vec<Vec<f64>> {
     results(run, kind).iter().map(|key| adapter(&store, key)).collect()
 }
 
-/// Returns the keys of what the server received of the clients' updates, by the updates' own keys, where clients compress them.
-pub fn received(run: &Path) -> BTreeMap<String, String> {
+/// Returns the keys of what is put in the place of updates on their way to the server, by the keys of what they replace: attacks of
+/// trainings, and compressed changes of either.
+pub fn replacements(run: &Path) -> BTreeMap<String, String> {
     let lineage = read_table(run, "lineage").expect("a lineage");
     let lineage = fedreplay::ledger::Lineage::of(&lineage).expect("rows of lineage");
-    let compressed = lineage.entries.iter().filter(|entry| entry.kind == "compress");
-    let pairs = compressed.map(|entry| (lineage.entries[entry.inputs[0]].key.to_string(), entry.key.to_string()));
-    pairs.collect()
+    let replacing = lineage.entries.iter().filter(|entry| ["attack", "compress"].contains(&entry.kind.as_str()));
+    replacing.map(|entry| (lineage.entries[entry.inputs[0]].key.to_string(), entry.key.to_string())).collect()
+}
+
+/// Returns the key of what the server receives of an update.
+pub fn received<'a>(replacements: &'a BTreeMap<String, String>, update: &'a str) -> &'a str {
+    let mut key = update;
+    while let Some(next) = replacements.get(key) {
+        key = next;
+    }
+    key
 }
 
 /// Returns the number of values of each matrix of a run's adapters, in the order of the values.
@@ -206,7 +214,7 @@ pub fn check(run: &Path, store: &Path, protocol: &str, optimizer: &mut Optimizer
     let (counted_in, staleness) = (counted_in.expect("versions"), staleness.expect("versions"));
     let (clients, starts) = (counts(&tasks, "client"), counts(&tasks, "based_on_version"));
     let updates = tasks.texts("update_key").expect("keys");
-    let received = received(run);
+    let replacements = replacements(run);
     for round in 0..versions.len() {
         if versions[round] == bases[round] {
             continue;
@@ -228,7 +236,7 @@ pub fn check(run: &Path, store: &Path, protocol: &str, optimizer: &mut Optimizer
                 _ => (&models[&starts[task]], 1.0),
             };
             let key = updates[task].expect("it was trained");
-            let update = adapter(&store, received.get(key).map_or(key, String::as_str));
+            let update = adapter(&store, received(&replacements, key));
             changes.push((minus(&update, start), weight, factor));
             if is_edge {
                 *behind_edge.entry(aggregators[round]).or_default() += weight;
