@@ -176,6 +176,7 @@ fn federation(clients: u32, cohort: u32, rounds: u32, protocol: Protocol) -> Fed
         network: Network::Server { egress: shared(20_000_000), ingress: shared(5_000_000) },
         region_cuts: Vec::new(),
         interruption: Interruption::Abandon,
+        colluders: Default::default(),
         server: Server {
             rounds,
             selection: Selection::Uniform,

@@ -7,6 +7,7 @@ use crate::random::Seed;
 use crate::record::Detail;
 use crate::server::{EdgeLink, Hierarchical, Protocol, Server};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Description of a federation: clients as rows of indices into tables of classes, a network and a server.
 ///
@@ -33,6 +34,11 @@ pub struct Federation {
     pub region_cuts: Vec<RegionCut>,
     /// Handling of the tasks of clients that go offline.
     pub interruption: Interruption,
+    /// Clients that keep finished updates back until those of all of them can enter one buffer: an attack on buffered
+    /// aggregation, under which alone there may be any. The last bytes of their uploads are sent at one instant, when
+    /// each of them that has a task has uploaded the rest and the buffer has room for all. If it is empty, or no other
+    /// task is in flight, as many are sent as it has room for, the oldest tasks first.
+    pub colluders: BTreeSet<u32>,
     /// Settings of selection, protocol and aggregation.
     pub server: Server,
     /// Level of detail of the records.

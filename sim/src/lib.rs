@@ -70,6 +70,7 @@
 //!     network: Network::Unlimited,
 //!     region_cuts: vec![],
 //!     interruption: Interruption::Abandon,
+//!     colluders: Default::default(),
 //!     server,
 //!     detail: Detail::Rounds,
 //! };

@@ -8,24 +8,14 @@ use crate::adapter::Factors;
 use crate::algorithm::{AttackRule, Perturbation, alie_z};
 use crate::graph::{Attack, Contribution, Executor, Node, NodeId};
 use crate::scenario::{AttackSpec, AttackersSpec, Knowledge, MinMaxDirection, ScenarioSpec};
-use crate::schedule::{Clients, attacking_clients};
 
 /// Clients of a run that attack.
 pub struct Attackers<'a> {
-    scenario: &'a ScenarioSpec,
-    clients: BTreeSet<u32>,
+    pub scenario: &'a ScenarioSpec,
+    pub clients: &'a BTreeSet<u32>,
 }
 
-impl<'a> Attackers<'a> {
-    /// Finds the clients of a scenario that attack.
-    ///
-    /// # Panics
-    /// If the scenario does not go with its clients, which is checked before a run begins.
-    pub fn new(scenario: &'a ScenarioSpec, clients: &Clients) -> Self {
-        let clients = attacking_clients(scenario, clients).expect("attackers are checked before a run begins");
-        Self { scenario, clients }
-    }
-
+impl Attackers<'_> {
     /// Adds the attacks on a round, of which `contributions` are those of `counted`, and puts them in the place of the
     /// attackers' updates. `sent` are the factors that clients send.
     pub fn attack(

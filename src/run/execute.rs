@@ -26,7 +26,7 @@ use crate::privacy::PrivacyPlan;
 use crate::results::{Summary, Totals};
 use crate::scenario;
 use crate::scenario::Scenario;
-use crate::schedule::{Timeline, attacking_clients, schedule};
+use crate::schedule::{Timeline, schedule};
 use crate::store::{Store, key_of};
 use crate::training::{Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
@@ -179,7 +179,6 @@ impl Prepared {
         let execution = scenario.scenario.execution;
         let mut inputs = load_inputs(scenario, options, shared)?;
         scenario.check_clients(inputs.clients.len())?;
-        attacking_clients(&scenario.scenario, &inputs.facts)?;
         for doubt in scenario.doubts_about_clients(inputs.clients.len()) {
             tracing::warn!("{doubt}");
         }

@@ -21,7 +21,7 @@ use crate::ledger::{
 use crate::privacy::{PrivacyPlan, Spent};
 use crate::results::{Moved, Traffic};
 use crate::scenario::Scenario;
-use crate::schedule::{Next, Timeline, attacking_clients};
+use crate::schedule::{Next, Timeline};
 use crate::store::{Digest, key_of};
 
 /// [nat/token] -- Loss of every task that a plan supplies to policies that read losses.
@@ -188,7 +188,6 @@ fn run(
 ) -> Result<PlanSummary, RunError> {
     let began = Instant::now();
     scenario.check_clients(inputs.clients.facts.len())?;
-    attacking_clients(&scenario.scenario, &inputs.clients)?;
     let rows: Vec<u64> = inputs.clients.facts.iter().map(|client| client.train_rows.into()).collect();
     let privacy = PrivacyPlan::new(&scenario.scenario, &rows)?;
     // The figures need every task; only the events can be spared.

@@ -87,7 +87,7 @@ impl<'a> Planner<'a> {
             versions: vec![initial],
             edge_weights: BTreeMap::new(),
             tasks: Tasks { scenario, inputs },
-            attackers: Attackers::new(spec, &inputs.facts),
+            attackers: Attackers { scenario: spec, clients: &inputs.facts.attackers },
             states: ClientStates::new(executor, holds_models, spec.lora_method().keeps),
             own_models: BTreeMap::new(),
             held,

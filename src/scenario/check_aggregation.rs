@@ -2,7 +2,7 @@
 //! protocol and privacy, and whether a round has the updates that the rule needs.
 
 use super::ScenarioError;
-use super::schema::{AggregationSpec, Algorithm, AttackingClients, Protocol, ScenarioSpec};
+use super::schema::{AggregationSpec, Algorithm, AttackTiming, AttackingClients, Protocol, ScenarioSpec};
 
 /// Greatest number of iterations of a rule, which bounds its time.
 const ITERATIONS_MAX: u32 = 1000;
@@ -147,6 +147,9 @@ pub(super) fn check_attackers(scenario: &ScenarioSpec) -> Result<(), (String, St
     if matches!(scenario.server.protocol, Protocol::Asynchronous { .. }) {
         let reason = "they change updates, and Asynchronous mixes models; use Buffered(buffer_size: 1)";
         return fault("attackers", reason);
+    }
+    if attackers.timing == AttackTiming::SameBuffer && !matches!(scenario.server.protocol, Protocol::Buffered { .. }) {
+        return fault("attackers.timing", "SameBuffer needs the buffer of server.protocol: Buffered");
     }
     if let AttackingClients::Ids(ids) = &attackers.clients {
         if ids.is_empty() {

@@ -1,8 +1,11 @@
 //! Facts about clients and model that virtual time depends on: counts and costs, without weights.
 
+use std::collections::BTreeSet;
+
 use fedreplay_sim::{Purpose, Seed, Stream};
 
 use super::ScheduleError;
+use super::attackers::{attacking_clients, place_attackers};
 use super::model_shape::{lora_spec, shape, targets};
 use super::placement::Placed;
 use super::task_cost::TaskCosts;
@@ -31,6 +34,8 @@ pub struct Clients {
     /// Tables of classes, and the row of each client in them.
     pub placement: Placed,
     pub costs: TaskCosts,
+    /// Numbers of the clients that attack.
+    pub attackers: BTreeSet<u32>,
 }
 
 impl Clients {
@@ -53,7 +58,7 @@ struct Amount {
 /// Returns the clients of a scenario with these rows, on a model of this shape.
 ///
 /// # Errors
-/// If the adapter does not fit the model, the sizes of a task overflow, or the trace does not fit the data.
+/// If the adapter does not fit the model, the sizes of a task overflow, or the trace or the attackers do not fit the data.
 pub fn of_rows(
     scenario: &ScenarioSpec,
     rows: &[ClientRows],
@@ -111,7 +116,9 @@ fn outline(
     let layout = lora_spec(scenario).layout(config)?;
     let clients = amounts.len();
     let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), Layout::clone(&layout), clients);
-    let placement = Placed::new(scenario, clients, name, trace)?;
+    let attackers = attacking_clients(scenario, clients, &name)?;
+    let mut placement = Placed::new(scenario, clients, name, trace)?;
+    place_attackers(scenario, &attackers, &mut placement);
     let mut facts = Vec::with_capacity(clients);
     for (amount, place) in amounts.zip(&placement.places) {
         // Work is costed with rows of mean length, peak memory with the longest row.
@@ -127,7 +134,7 @@ fn outline(
         let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
-    Ok(Clients { facts, placement, costs })
+    Ok(Clients { facts, placement, costs, attackers })
 }
 
 /// Returns the name of a client: the one in the data, or one made from its number if the data are synthetic.

@@ -10,7 +10,7 @@ use super::placement::{DeviceClass, Place};
 use super::protocol::server;
 use super::protocol::{capacity, probability};
 use crate::scenario::schema;
-use crate::scenario::schema::{Network, ScenarioSpec};
+use crate::scenario::schema::{AttackTiming, Network, ScenarioSpec};
 
 /// Points of a table of log-normal quantiles. The truncated tails would hold 1/1024 of the draws.
 const JITTER_POINTS: u32 = 1024;
@@ -41,6 +41,10 @@ pub fn federation(scenario: &ScenarioSpec, clients: &Clients, detail: sim::Detai
             schema::Interruption::Abandon => sim::Interruption::Abandon,
             schema::Interruption::Resume => sim::Interruption::Resume,
             schema::Interruption::Restart => sim::Interruption::Restart,
+        },
+        colluders: match &scenario.attackers {
+            Some(attackers) if attackers.timing == AttackTiming::SameBuffer => clients.attackers.clone(),
+            _ => BTreeSet::new(),
         },
         server: server(scenario, clients.costs.traffic_of_edges(scenario)),
         detail,

@@ -10,7 +10,6 @@ mod task_cost;
 mod timeline;
 mod trace;
 
-pub use attackers::attacking_clients;
 pub use client_facts::{ClientFacts, Clients};
 pub use federation::federation;
 pub use placement::{DeviceClass, LinkClass, Place, Placed};
@@ -19,6 +18,7 @@ pub(crate) use timeline::{Next, Rounds, SERVER, ScheduledRound, Timeline, schedu
 pub use trace::{Trace, TraceRow};
 
 use crate::model::ModelError;
+use crate::scenario::ScenarioError;
 
 /// Reason why a scenario has no schedule.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum ScheduleError {
     /// A client has no device, link or region.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// The clients that attack are not among those of the data.
+    #[error(transparent)]
+    Attackers(#[from] ScenarioError),
 }
 
 /// Reason why a client cannot be placed on a device, a link or in a region, with the client and what is missing.

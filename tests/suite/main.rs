@@ -4,6 +4,7 @@ mod adapters;
 mod aggregation;
 mod aggregation_error;
 mod analysis;
+mod attack_timing;
 mod attacks;
 mod bad_data;
 mod bad_input;

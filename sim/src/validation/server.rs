@@ -10,10 +10,17 @@ use crate::server::{Hierarchical, Protocol, Selection, Server, Synchronous};
 impl Federation {
     /// Checks the settings of the server.
     pub(super) fn validate_server(&self) -> Result<(), Invalid> {
-        match server_fault(&self.server, self.client_count()) {
-            Some(fault) => Err(fault.at(Place::Server)),
-            None => Ok(()),
+        if let Some(fault) = server_fault(&self.server, self.client_count()) {
+            return Err(fault.at(Place::Server));
         }
+        let has_buffer = matches!(self.server.protocol, Protocol::Buffered(_) | Protocol::Asynchronous(_));
+        let last = self.colluders.last().copied();
+        let allowed = match last {
+            Some(_) if !has_buffer => "none: the protocol has no buffer".to_owned(),
+            Some(last) if last >= self.client_count() => format!("clients below {}", self.client_count()),
+            _ => return Ok(()),
+        };
+        Err(Fault::new("colluders", format!("{:?}", self.colluders), allowed).at(Place::Federation))
     }
 }
 

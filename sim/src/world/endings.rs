@@ -20,8 +20,11 @@ impl World {
 
     /// Ends a running task in its current phase, without telling the protocol.
     pub(super) fn stop_task(&mut self, slot: u32, outcome: Outcome, ctx: &mut Ctx<'_, Self>) {
-        let bytes = self.stop_transfer(slot, ctx.now());
-        let client = self.tasks.get(slot).client;
+        let Task { client, phase, .. } = *self.tasks.get(slot);
+        let bytes = match phase {
+            Phase::KeptBack { bytes } => bytes,
+            _ => self.stop_transfer(slot, ctx.now()),
+        };
         // The event that would have ended the current phase becomes stale.
         self.next_stamp(client);
         self.clients[client as usize].slot = NO_TASK;

@@ -217,18 +217,57 @@ impl World {
         }
     }
 
-    /// Completes an upload, frees the client, and tells the protocol.
+    /// Completes an upload, unless its client keeps it back for its colluders.
     fn finish_upload(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         self.next_stamp(client);
-        let slot = std::mem::replace(&mut self.clients[client as usize].slot, NO_TASK);
-        let task = self.tasks.get_mut(slot);
+        let task = self.tasks.get_mut(self.clients[client as usize].slot);
         let bytes = std::mem::take(&mut task.bytes_due);
         task.add_bytes(Way::Up, bytes);
+        if self.federation.colluders.contains(&client) {
+            task.phase = Phase::KeptBack { bytes };
+        } else {
+            self.deliver(client, bytes, ctx);
+        }
+    }
+
+    /// Hands an update to the protocol and frees its client. `bytes` is the size of its last transfer.
+    pub(super) fn deliver(&mut self, client: u32, bytes: u64, ctx: &mut Ctx<'_, Self>) {
+        let slot = std::mem::replace(&mut self.clients[client as usize].slot, NO_TASK);
+        let task = self.tasks.get_mut(slot);
         task.upload_done_at = ctx.now();
         task.phase = Phase::Arrived;
         let Task { aggregator, round, generation, .. } = *task;
         self.note_task(EventKind::Uploaded, slot, bytes, ctx);
         self.tell(Fact::Arrived(Upload { slot, aggregator, round, generation }));
+    }
+
+    /// Delivers the updates that colluders keep back, if each of them that has a task keeps one back and the protocol
+    /// has places for them: the oldest tasks first. Returns whether it delivered any.
+    pub(super) fn deliver_together(&mut self, ctx: &mut Ctx<'_, Self>) -> bool {
+        if self.over {
+            return false;
+        }
+        let mut ready = Vec::new();
+        for &client in &self.federation.colluders {
+            let slot = self.clients[client as usize].slot;
+            if slot == NO_TASK {
+                continue;
+            }
+            let task = self.tasks.get(slot);
+            match task.phase {
+                Phase::KeptBack { bytes } if !task.is_cut => ready.push((task.id, client, bytes)),
+                _ => return false,
+            }
+        }
+        if ready.is_empty() {
+            return false;
+        }
+        ready.sort_unstable();
+        let places = self.protocol.places_together(ctx.now(), ready.len() as u32);
+        for &(_, client, bytes) in &ready[..places as usize] {
+            self.deliver(client, bytes, ctx);
+        }
+        places > 0
     }
 
     /// Sends a model between the server and an edge: schedules the end of the latency.

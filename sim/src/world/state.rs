@@ -182,8 +182,16 @@ impl World {
         self.facts.push_back(fact);
     }
 
-    /// Passes the queued facts to the protocol and carries out its decisions, until no facts are left.
+    /// Passes the queued facts to the protocol and carries out its decisions, until no facts are left and no colluders
+    /// deliver any more.
     pub(super) fn decide(&mut self, ctx: &mut Ctx<'_, Self>) {
+        self.pass_facts(ctx);
+        while self.deliver_together(ctx) {
+            self.pass_facts(ctx);
+        }
+    }
+
+    fn pass_facts(&mut self, ctx: &mut Ctx<'_, Self>) {
         // Carrying out a decision can queue further facts, such as a client that turns out to be unreachable.
         let mut acts: Vec<Act> = Vec::new();
         while let Some(fact) = self.facts.pop_front() {

@@ -21,6 +21,9 @@ pub(super) enum Phase {
     UploadWaits,
     /// Uploading, in this slot of the network.
     Uploads { flow: u32 },
+    /// All but the last byte of the update is at the server, where the client keeps it back for its colluders; the last
+    /// transfer had this size.
+    KeptBack { bytes: u64 },
     /// The update is at the server; the client is free again.
     Arrived,
 }

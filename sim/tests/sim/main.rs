@@ -1,6 +1,7 @@
 //! Behaviour of whole simulations, through the public interface. Files are named by what they cover.
 
 mod catalog;
+mod colluders;
 mod forks;
 mod golden;
 mod interruptions;

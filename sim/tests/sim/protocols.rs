@@ -5,7 +5,7 @@ use crate::world::*;
 use fedreplay_sim::*;
 
 /// Clients whose tasks take these whole seconds each: 1 s of download, training, and 2 s of upload.
-fn seconds(tasks: &[u64], protocol: Protocol, rounds: u32) -> Federation {
+pub fn seconds(tasks: &[u64], protocol: Protocol, rounds: u32) -> Federation {
     let mut world = federation(tasks.len(), protocol, rounds);
     world.devices =
         tasks.iter().map(|seconds| Device { flops_per_s: 2_000_000_000 / (seconds - 3), ..device(1) }).collect();
@@ -14,7 +14,7 @@ fn seconds(tasks: &[u64], protocol: Protocol, rounds: u32) -> Federation {
 }
 
 /// Rounds as `aggregator: opened-closed [clients counted, with their staleness]`.
-fn rounds(run: &Run) -> Vec<String> {
+pub fn rounds(run: &Run) -> Vec<String> {
     let s = |time: Time| time.0 / 1_000_000_000;
     let text = |round: &RoundRecord| {
         let counted: Vec<String> =

@@ -24,6 +24,7 @@ pub fn federation(clients: usize, protocol: Protocol, rounds: u32) -> Federation
         network: Network::Unlimited,
         region_cuts: Vec::new(),
         interruption: Interruption::Abandon,
+        colluders: Default::default(),
         server: Server {
             rounds,
             selection: Selection::Uniform,

@@ -18,6 +18,10 @@ pub struct AttackersSpec {
     /// Updates that they know of. Attacks that read none ignore it.
     #[serde(default)]
     pub knowledge: Knowledge,
+    /// Times at which their updates arrive. `Honest` is not written out.
+    #[serde(default, skip_serializing_if = "AttackTiming::is_honest")]
+    #[schemars(extend("default" = "Honest"))]
+    pub timing: AttackTiming,
 }
 
 /// Selection of the clients that attack.
@@ -88,6 +92,27 @@ pub enum MinMaxDirection {
     Deviation,
     /// Against the sign of each coordinate of the mean.
     Sign,
+}
+
+/// Times at which the updates of attackers arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AttackTiming {
+    /// Those that follow from their devices and links.
+    #[default]
+    Honest,
+    /// As early as can be: they have devices of 10^18 FLOP/s without variation, dropout and crashes, and links of 100 Tbit/s without
+    /// latency. Links of the server, of edges and of the network are shared with them as with all.
+    AlwaysFirst,
+    /// Together: an attacker keeps its finished update back until every attacker that has a task has finished, and the
+    /// buffer has room for the updates of all. `Buffered` only.
+    SameBuffer,
+}
+
+impl AttackTiming {
+    /// Returns whether it is the default.
+    pub fn is_honest(&self) -> bool {
+        *self == Self::Honest
+    }
 }
 
 /// Updates that attackers know of.

@@ -26,7 +26,7 @@ pub use algorithm::{
     Algorithm, Correction, FirstMoment, FirstMomentDecay, Mean, MomentumDecay, MomentumSpec, ScaffoldWeights,
     SecondMoment, WeightsSpec,
 };
-pub use attackers::{AttackSpec, AttackersSpec, AttackingClients, Knowledge, MinMaxDirection};
+pub use attackers::{AttackSpec, AttackTiming, AttackersSpec, AttackingClients, Knowledge, MinMaxDirection};
 pub use codec::CodecSpec;
 pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec, SpecialTokensInTextSpec};
 pub use evaluation::{BenchmarkSpec, Evaluation};

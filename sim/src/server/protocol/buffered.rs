@@ -103,6 +103,26 @@ impl BufferedState {
         }
     }
 
+    /// Returns how many of `count` updates that are kept back should arrive now so that they enter one buffer: all if it has
+    /// room for them; as many as it has room for if it is empty, or if no other task is in flight or about to be
+    /// dispatched; else none.
+    pub fn places_together(&self, now: Time, count: u32) -> u32 {
+        if !self.is_open {
+            return 0;
+        }
+        let filled = self.arrived.len() as u32;
+        let room = self.policy.buffer.saturating_sub(filled);
+        // A wake-up at this instant may dispatch tasks that fill the buffer. One that tries again later may find nobody for
+        // ever.
+        let may_dispatch = self.wake_at.is_some_and(|at| at <= now);
+        let is_alone = self.outstanding == count && !may_dispatch;
+        if count > room && filled > 0 && !is_alone {
+            return 0;
+        }
+        // A buffer that was made smaller than its content has no room, and the next arrival closes it.
+        count.min(room.max(1))
+    }
+
     /// Opens a round if none is open, and requests clients up to the concurrency.
     fn refill(&mut self, now: Time, acts: &mut Vec<Act>) {
         if self.wake_at.is_some_and(|at| at <= now) {

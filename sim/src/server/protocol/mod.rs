@@ -154,6 +154,14 @@ impl ProtocolState {
         }
     }
 
+    /// Returns how many of `count` updates that are kept back should arrive now so that they enter one buffer.
+    pub fn places_together(&self, now: Time, count: u32) -> u32 {
+        match self {
+            ProtocolState::Buffered(state) => state.places_together(now, count),
+            protocol => unreachable!("{protocol:?} has no buffer to collude in"),
+        }
+    }
+
     /// Replaces the settings from the next decision on. Returns `false`, and changes nothing, if `protocol` is of
     /// another kind or its settings cannot be changed during a run.
     pub fn reconfigure(&mut self, protocol: &Protocol) -> bool {
