@@ -32,7 +32,7 @@ fn rules(byzantine: u32) -> [AggregationSpec; 8] {
 /// Returns an adapter with `values` values, an even number, from -0.5 to 0.5.
 fn adapter(layout: &Arc<Layout>, values: u32, number: u64) -> Adapter {
     let mut stream = Stream::new(Seed(1), Purpose::SyntheticData, number);
-    Adapter { layout: layout.clone(), values: (0..values).map(|_| stream.unit() as f32 - 0.5).collect() }
+    Adapter::new(layout.clone(), (0..values).map(|_| stream.unit() as f32 - 0.5).collect())
 }
 
 fn main() {

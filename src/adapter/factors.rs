@@ -75,8 +75,8 @@ impl Factors {
     ///
     /// let module = Module { path: "m".into(), in_features: 1, out_features: 1 };
     /// let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module] });
-    /// let server = Adapter { layout: layout.clone(), values: vec![1.0, 0.0] };
-    /// let client = Adapter { layout, values: vec![3.0, 4.0] };
+    /// let server = Adapter::new(layout.clone(), vec![1.0, 0.0]);
+    /// let client = Adapter::new(layout, vec![3.0, 4.0]);
     /// assert_eq!(Factors::B.replaced(&server, &client).values, [1.0, 4.0]);
     /// ```
     ///
@@ -86,7 +86,7 @@ impl Factors {
         assert_eq!(adapter.layout, other.layout, "factors of another layout");
         let mut values = adapter.values.clone();
         self.for_ranges(&adapter.layout, |range| values[range.clone()].copy_from_slice(&other.values[range]));
-        Adapter { layout: Arc::clone(&adapter.layout), values }
+        Adapter::new(Arc::clone(&adapter.layout), values)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Values of an adapter: initialization, hash, difference, and serialization for the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fedreplay_sim::{Purpose, Seed, Stream};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::{AdapterError, Layout};
+use super::{AdapterError, BaseChange, Layout};
 use crate::store::{parse_json, without_panic};
 
 /// Key of the layout in the header of a stored adapter.
@@ -20,9 +20,21 @@ pub struct Adapter {
     pub layout: Arc<Layout>,
     /// All matrices, flattened in the layout's order.
     pub values: Vec<f32>,
+    /// Change of the base model that the adapter belongs to; `None` for the base as it is.
+    pub base_change: Option<Arc<BaseChange>>,
 }
 
 impl Adapter {
+    /// Creates an adapter of the base as it is.
+    pub fn new(layout: Arc<Layout>, values: Vec<f32>) -> Self {
+        Self { layout, values, base_change: None }
+    }
+
+    /// Returns the same adapter with a change of the base; `None`, and a change of nothing, are the base as it is.
+    pub fn on(self, base_change: Option<Arc<BaseChange>>) -> Self {
+        Self { base_change: base_change.filter(|change| !change.is_zero()), ..self }
+    }
+
     /// Creates an adapter that changes nothing yet: A is uniform in ±1/sqrt(in) (PEFT's Kaiming-uniform), and B is
     /// zero.
     ///
@@ -44,21 +56,28 @@ impl Adapter {
     /// assert_eq!(b, [0.0; 8 * 2]);
     /// ```
     pub fn initial(layout: Arc<Layout>, seed: Seed) -> Self {
+        Self::initial_of(layout, seed, 0)
+    }
+
+    /// Creates the adapter with which a method begins again after its step number `step` of the server, from 1. It is drawn as
+    /// [`Self::initial`] draws that of step 0, from streams of its own: (seed, LoraInit, step x modules + i).
+    pub fn initial_of(layout: Arc<Layout>, seed: Seed, step: u32) -> Self {
         let mut values = vec![0.0; layout.parameters()];
+        let first = u64::from(step) * layout.modules.len() as u64;
         for (index, (a, _)) in layout.ranges().into_iter().enumerate() {
             let bound = 1.0 / (layout.modules[index].in_features as f64).sqrt();
-            let mut stream = Stream::new(seed, Purpose::LoraInit, index as u64);
+            let mut stream = Stream::new(seed, Purpose::LoraInit, first + index as u64);
             for value in &mut values[a] {
                 *value = ((2.0 * stream.unit() - 1.0) * bound) as f32;
             }
         }
-        Self { layout, values }
+        Self::new(layout, values)
     }
 
     /// Creates an adapter of zeros.
     pub fn zeros(layout: Arc<Layout>) -> Self {
         let values = vec![0.0; layout.parameters()];
-        Self { layout, values }
+        Self::new(layout, values)
     }
 
     /// Returns the adapter with only the first `rank` rows of each A and columns of each B; the others are zero, and stay zero in
@@ -69,7 +88,7 @@ impl Adapter {
             values[a].chunks_exact_mut(module.in_features).skip(rank).for_each(|row| row.fill(0.0));
             values[b].chunks_exact_mut(self.layout.rank).for_each(|row| row[rank..].fill(0.0));
         }
-        Adapter { layout: self.layout.clone(), values }
+        Adapter::new(self.layout.clone(), values).on(self.base_change.clone())
     }
 
     /// Computes `self - base`, the update of a client that started from `base`.
@@ -79,7 +98,7 @@ impl Adapter {
     pub fn difference(&self, base: &Adapter) -> Adapter {
         assert_eq!(self.layout, base.layout, "a difference of adapters of two layouts was asked for");
         let values = self.values.iter().zip(&base.values).map(|(a, b)| a - b).collect();
-        Self { layout: self.layout.clone(), values }
+        Self::new(self.layout.clone(), values)
     }
 
     /// Computes the Euclidean norm of all values as one vector, summed in f64 in order.
@@ -90,22 +109,34 @@ impl Adapter {
     /// Returns whether no value is NaN or infinite.
     pub fn is_finite(&self) -> bool {
         self.values.iter().all(|value| value.is_finite())
+            && self.base_change.as_ref().is_none_or(|change| change.is_finite())
     }
 
-    /// Computes the BLAKE3 hash of the layout and the bits of the values.
+    /// Computes the BLAKE3 hash of the layout, the bits of the values, and the change of the base if there is one.
     pub fn hash(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_derive_key("fedreplay adapter v1");
         let layout = serde_json::to_vec(&*self.layout).expect("a layout is plain data");
         // The length separates the layout from the values, so that no two adapters give the same input.
         hasher.update(&(layout.len() as u64).to_le_bytes()).update(&layout);
         hasher.update(&self.value_bytes());
+        if let Some(change) = &self.base_change {
+            hasher.update(change.hash().as_bytes());
+        }
         hasher.finalize()
     }
 
-    /// Serializes the adapter for the store: as a safetensors file with the layout in its header.
+    /// Serializes the adapter for the store: as a safetensors file with the layout in its header, and the change of the base, if
+    /// there is one, next to PEFT's tensors.
     pub fn to_bytes(&self) -> Vec<u8> {
         let layout = serde_json::to_string(&*self.layout).expect("a layout is plain data");
-        self.serialize(Some(HashMap::from([(LAYOUT_KEY.to_owned(), layout)])))
+        let header = Some(HashMap::from([(LAYOUT_KEY.to_owned(), layout)]));
+        let values = self.value_bytes();
+        let changes = self.base_change.as_ref().map(|change| change.tensors(&self.layout)).unwrap_or_default();
+        let views = self.views(&values).chain(changes.iter().map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("the bytes have the shape's size");
+            (name.clone(), view)
+        }));
+        safetensors::serialize(views, header).expect("names are distinct and sizes agree")
     }
 
     /// Deserializes an adapter from the bytes of [`Adapter::to_bytes`].
@@ -132,12 +163,15 @@ impl Adapter {
 
     /// Serializes the tensors as a safetensors file under PEFT's names.
     pub(super) fn serialize(&self, header: Option<HashMap<String, String>>) -> Vec<u8> {
-        let bytes = self.value_bytes();
-        let views = self.layout.tensors().into_iter().map(|(name, shape, range)| {
+        safetensors::serialize(self.views(&self.value_bytes()), header).expect("names are distinct and sizes agree")
+    }
+
+    /// Returns the tensors under PEFT's names. `bytes` are those of the values.
+    fn views<'b>(&self, bytes: &'b [u8]) -> impl Iterator<Item = (String, TensorView<'b>)> {
+        self.layout.tensors().into_iter().map(move |(name, shape, range)| {
             let data = &bytes[4 * range.start..4 * range.end];
             (name, TensorView::new(Dtype::F32, shape.to_vec(), data).expect("the range has the shape's size"))
-        });
-        safetensors::serialize(views, header).expect("names are distinct and sizes agree")
+        })
     }
 
     /// Reads tensors under PEFT's names into the order of `layout`. The types F32, F16 and BF16 are accepted.
@@ -147,13 +181,19 @@ impl Adapter {
     pub(super) fn from_safetensors(what: &str, bytes: &[u8], layout: Arc<Layout>) -> Result<Self, AdapterError> {
         let file = opened(what, bytes)?;
         let mut adapter = Self::zeros(layout.clone());
+        adapter.base_change =
+            BaseChange::read(&file, &layout).map_err(|reason| AdapterError::content(what, reason))?.map(Arc::new);
         let tensors = layout.tensors();
         for (name, shape, range) in &tensors {
             read_tensor(&file, name, shape, &mut adapter.values[range.clone()])
                 .map_err(|reason| AdapterError::content(what, reason))?;
         }
         // A tensor that is not part of the layout would be ignored silently. The smallest name makes the error stable.
-        let extra = file.names().into_iter().filter(|name| tensors.iter().all(|(known, ..)| known != name)).min();
+        let known: HashSet<String> = match &adapter.base_change {
+            Some(change) => change.names(&layout).chain(layout.tensors().into_iter().map(|(name, ..)| name)).collect(),
+            None => tensors.iter().map(|(name, ..)| name.clone()).collect(),
+        };
+        let extra = file.names().into_iter().filter(|name| !known.contains(*name)).min();
         if let Some(extra) = extra {
             return Err(AdapterError::content(what, format!("tensor {extra} belongs to no adapted module")));
         }

@@ -87,7 +87,7 @@ pub fn decode(bytes: &[u8], layout: &Arc<Layout>, format: WireFormat) -> Result<
         WireFormat::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
         WireFormat::Int8 => decode_rows(bytes, layout),
     };
-    let adapter = Adapter { layout: layout.clone(), values };
+    let adapter = Adapter::new(layout.clone(), values);
     if !adapter.is_finite() {
         return Err(AdapterError::content("an encoded adapter", "a value is NaN or infinite"));
     }

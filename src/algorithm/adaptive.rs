@@ -71,6 +71,6 @@ impl AdaptiveOptimizer {
             second_moment: Some(ServerState::adapter_like(server, &second)),
             ..state.clone()
         };
-        (Adapter { layout: server.layout.clone(), values }, next)
+        (Adapter::new(server.layout.clone(), values), next)
     }
 }

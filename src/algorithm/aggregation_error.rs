@@ -45,6 +45,12 @@ pub struct AggregationError {
 }
 
 impl AggregationError {
+    /// Returns the error of a method that adds to the base what the adapter lacks: rounding aside, nothing is missing.
+    pub fn without_difference(self) -> Self {
+        let exact = |module: ModuleError| ModuleError { error: module.error.map(|_| 0.0), ..module };
+        Self { modules: self.modules.into_iter().map(exact).collect() }
+    }
+
     /// Returns the error over all modules, as if they were the blocks of one matrix: the norm of all differences relative to
     /// the norm of all means. `None` if all means are zero, or one is not finite.
     ///

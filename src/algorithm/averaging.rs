@@ -76,7 +76,7 @@ pub fn mean_update(parameters: usize, updates: &[Update]) -> MeanUpdate {
 /// Computes `server + lr * change` in f64, rounded once to f32.
 pub(super) fn add(server: &Adapter, lr: f64, change: &[f64]) -> Adapter {
     let sums = server.values.iter().zip(change).map(|(&value, &change)| f64::from(value) + lr * change);
-    Adapter { layout: server.layout.clone(), values: sums.map(|sum| sum as f32).collect() }
+    Adapter::new(server.layout.clone(), sums.map(|sum| sum as f32).collect())
 }
 
 #[cfg(test)]

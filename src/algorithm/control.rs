@@ -42,7 +42,7 @@ pub fn next_client_control(
         let correction = correction.map_or(0.0, |by| f64::from(by.values[index]));
         values.push((gradient - correction) as f32);
     }
-    Adapter { layout: base.layout.clone(), values }
+    Adapter::new(base.layout.clone(), values)
 }
 
 /// Computes the server's state with c + 1/N times the sum of the changes of clients' variates, where N is `clients`.

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_worked_example_has_its_correction() {
         let layout = layout(1, 2, 2);
-        let adapter = |values: [f32; 4]| Adapter { layout: layout.clone(), values: values.to_vec() };
+        let adapter = |values: [f32; 4]| Adapter::new(layout.clone(), values.to_vec());
         let server = adapter([0.0; 4]);
         let clients = [adapter([2.0, 0.0, 1.0, 0.0]), adapter([0.0, 4.0, 0.0, 1.0])];
         let updates = [update(&clients[0], &server), update(&clients[1], &server)];
@@ -147,7 +147,7 @@ mod tests {
         let drawn = |entity: u64| {
             let mut stream = Stream::new(Seed(1), Purpose::SyntheticData, entity);
             let values = (0..layout.parameters()).map(|_| stream.unit() as f32 - 0.5).collect();
-            Adapter { layout: layout.clone(), values }
+            Adapter::new(layout.clone(), values)
         };
         let (server, clients) = (drawn(0), [drawn(1), drawn(2), drawn(3)]);
         let updates: Vec<Update> = clients.iter().map(|client| update(client, &server)).collect();

@@ -1,5 +1,7 @@
 //! Translation of a scenario's method into its rules: additions to local training, and the server's step.
 
+use fedreplay_sim::Seed;
+
 use super::{AdaptiveOptimizer, Momentum, ServerRule, SquareRule};
 use crate::scenario::{self, Algorithm, Averages, FederatedLora, FirstMoment, Mean, ScenarioSpec, SecondMoment};
 
@@ -65,6 +67,11 @@ impl Method {
             }
             Averages::FactorsByNorm => method.server = ServerRule::AverageByNorm,
             Averages::Products => method.server = ServerRule::Products,
+            Averages::FactorsWithResidual => method.server = ServerRule::AverageAndMergeResidual,
+            Averages::MergedProducts => {
+                let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
+                method.server = ServerRule::MergeProducts { seed, step: 0 };
+            }
         }
         method
     }

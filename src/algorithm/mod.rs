@@ -9,6 +9,7 @@ mod adaptive;
 mod aggregation_error;
 mod attack;
 mod averaging;
+mod base_change;
 mod control;
 mod decomposition;
 mod lora_fair;

@@ -175,7 +175,7 @@ mod tests {
     fn drawn(rank: usize, entity: u64) -> Adapter {
         let (layout, mut stream) = (layout(rank), Stream::new(Seed(1), Purpose::SyntheticData, entity));
         let values = (0..layout.parameters()).map(|_| stream.unit() as f32 - 0.5).collect();
-        Adapter { layout, values }
+        Adapter::new(layout, values)
     }
 
     /// The products of all modules, row-major, one after another.

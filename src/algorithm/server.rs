@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fedreplay_sim::Seed;
 use serde::Serialize;
 
 use super::averaging::add;
@@ -45,11 +46,24 @@ pub enum ServerRule {
     AverageCorrected { regularization: f64 },
     /// server + mean of products instead of factors ([`super::products_change`]).
     Products,
+    /// server + mean; what the mean of the products B A has beyond the product of the means is added to the base (FedEx-LoRA).
+    AverageAndMergeResidual,
+    /// The mean of the products B A is added to the base, and a new adapter takes the place of the old one (FLoRA). It is drawn from `seed` for the
+    /// server's `step`, which is the number of the new model.
+    MergeProducts { seed: Seed, step: u32 },
 }
 
 impl ServerRule {
     /// Rule of methods that change nothing at the server.
     pub const PLAIN: Self = Self::Average { lr: 1.0 };
+
+    /// Returns the rule of the step that leads to the server's model number `version`.
+    pub fn of_version(self, version: u32) -> Self {
+        match self {
+            Self::MergeProducts { seed, .. } => Self::MergeProducts { seed, step: version },
+            rule => rule,
+        }
+    }
 
     /// Returns the rule of edges below a server with this rule: a mean of the same kind, without momentum or other
     /// state.
@@ -62,6 +76,7 @@ impl ServerRule {
     pub fn continues(self, before: Self) -> bool {
         match (before, self) {
             (_, Self::Average { .. } | Self::AverageByNorm | Self::AverageCorrected { .. } | Self::Products) => true,
+            (_, Self::AverageAndMergeResidual | Self::MergeProducts { .. }) => true,
             (Self::Momentum(before), Self::Momentum(now)) => before.averages == now.averages,
             (Self::Adaptive(before), Self::Adaptive(now)) => {
                 let sums = |rule: AdaptiveOptimizer| rule.squares == SquareRule::Adagrad;
@@ -71,7 +86,7 @@ impl ServerRule {
         }
     }
 
-    /// Returns the next model and state. `change` is `None` for a round in which no update had a weight; it changes
+    /// Returns the next model and state, without the change of the base ([`Self::with_base_change`]). `change` is `None` for a round in which no update had a weight; it changes
     /// neither, so momentum alone moves nothing.
     ///
     /// # Panics
@@ -81,9 +96,11 @@ impl ServerRule {
         assert_eq!(change.len(), server.values.len(), "a mean update of another layout");
         match self {
             Self::Average { lr } => (add(server, *lr, change), state.clone()),
-            Self::AverageByNorm | Self::AverageCorrected { .. } | Self::Products => {
-                (add(server, 1.0, change), state.clone())
-            }
+            Self::AverageByNorm
+            | Self::AverageCorrected { .. }
+            | Self::Products
+            | Self::AverageAndMergeResidual
+            | Self::MergeProducts { .. } => (add(server, 1.0, change), state.clone()),
             Self::Momentum(rule) => rule.apply(server, state, change),
             Self::Adaptive(rule) => rule.apply(server, state, change),
         }
@@ -122,7 +139,7 @@ impl ServerState {
 
     /// Rounds values to f32, in the layout of `like`.
     pub(super) fn adapter_like(like: &Adapter, values: &[f64]) -> Arc<Adapter> {
-        Arc::new(Adapter { layout: like.layout.clone(), values: values.iter().map(|&value| value as f32).collect() })
+        Arc::new(Adapter::new(like.layout.clone(), values.iter().map(|&value| value as f32).collect()))
     }
 }
 
@@ -135,7 +152,7 @@ pub(super) mod tests {
     pub fn adapter(values: [f32; 2]) -> Adapter {
         let modules = vec![Module { path: "m".into(), in_features: 1, out_features: 1 }];
         let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules });
-        Adapter { layout, values: values.to_vec() }
+        Adapter::new(layout, values.to_vec())
     }
 
     #[track_caller]

@@ -104,7 +104,7 @@ mod one_rank {
     pub fn adapter(a: [f32; 2], b: [f32; 2]) -> Adapter {
         let modules = vec![Module { path: "m".into(), in_features: 2, out_features: 2 }];
         let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules };
-        Adapter { layout: Arc::new(layout), values: vec![a[0], a[1], b[0], b[1]] }
+        Adapter::new(Arc::new(layout), vec![a[0], a[1], b[0], b[1]])
     }
 
     /// The server's model after a round of clients with these weights, which sent some factors.

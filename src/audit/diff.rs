@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::adapter::{Adapter, peft};
+use crate::adapter::{Adapter, read_saved};
 use crate::graph::Value;
 use crate::ledger::{Comparison, LineageEntry, Manifest, OrderDifference, compare};
 use crate::run::RunError;
@@ -175,10 +175,10 @@ fn stored_tensor(found: &OrderDifference, store: &Store) -> Option<String> {
 /// Returns the first tensor in which two saved adapters of the same name differ.
 fn saved_tensor(left: &Path, right: &Path) -> Option<String> {
     for name in saved_names(left).intersection(&saved_names(right)) {
-        let left = peft::read_folder(&left.join("adapters").join(name));
-        let right = peft::read_folder(&right.join("adapters").join(name));
+        let left = read_saved(&left.join("adapters").join(name));
+        let right = read_saved(&right.join("adapters").join(name));
         let (Ok(left), Ok(right)) = (left, right) else { continue };
-        if let Some(tensor) = first_tensor(&left.adapter, &right.adapter) {
+        if let Some(tensor) = first_tensor(&left, &right) {
             return Some(format!("{tensor} of adapters/{}", name.to_string_lossy()));
         }
     }
@@ -197,9 +197,13 @@ fn first_tensor(left: &Adapter, right: &Adapter) -> Option<String> {
         return Some(format!("another layout: {reason}"));
     }
     let mut tensors = left.layout.tensors().into_iter();
-    tensors.find_map(|(name, _, range)| {
+    let in_adapter = tensors.find_map(|(name, _, range)| {
         let pairs = left.values[range.clone()].iter().zip(&right.values[range]);
         let (place, (a, b)) = pairs.enumerate().find(|(_, (a, b))| a.to_bits() != b.to_bits())?;
         Some(format!("{name}, value {place}: {a} against {b}"))
+    });
+    in_adapter.or_else(|| {
+        let module = left.base_change_differs_in(right)?;
+        Some(format!("the change of the base in {module}"))
     })
 }

@@ -143,7 +143,7 @@ fn encoded_changes_have_the_bytes_that_a_schedule_charges() {
                 let charged = compression.bytes(&Sent::new(&layout(rank), factors));
                 assert_eq!(bytes.len() as u64, charged, "{sent:?}, {codec:?}");
                 let decoded = compression.decode(&sent, &bytes);
-                let adapter = Adapter { layout: Arc::new(of_server.clone()), values: decoded.clone() };
+                let adapter = Adapter::new(Arc::new(of_server.clone()), decoded.clone());
                 let mut sent_only = adapter.truncated(rank).values;
                 factors.keep_only(&of_server, &mut sent_only);
                 assert_eq!(decoded, sent_only, "nothing arrives of what is not sent");

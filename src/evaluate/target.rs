@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 
 use super::published_setting::setting;
-use crate::adapter::{Adapter, AdapterError, peft};
+use crate::adapter::{Adapter, AdapterError, is_saved, peft};
 use crate::benchmarks::{EvaluationError, Setting};
 use crate::data::{ClientRows, Prompts, Rows, Tokenizer};
 use crate::generation::{FolderSampling, end_tokens};
@@ -177,7 +177,7 @@ fn saved_models(
     own: EvalSubject,
 ) -> Result<Vec<EvalModel>, RunError> {
     let mut models = Vec::new();
-    if recorded.folder(round, None).join("adapter_config.json").exists() {
+    if is_saved(&recorded.folder(round, None)) {
         let adapter = own_adapter(recorded, round, None, inputs.trainer())?;
         models.push(EvalModel { subject: EvalSubject::Global, client: None, adapter: Some(adapter) });
     }

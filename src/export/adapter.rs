@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::adapter::{Adapter, peft};
+use crate::adapter::{Adapter, is_saved, peft};
 use crate::graph::Value;
 use crate::ledger::{LedgerError, Manifest, RunKind};
 use crate::model::{Folder, Merge, content_hash, merge};
@@ -67,7 +67,7 @@ pub fn find_adapter(
         return Err(RunError::Unsuitable { action: "export a model of", run, reason: Unsuitability::Personal });
     }
     let notes = adapter_notes(&scenario, &manifest.inputs);
-    if folder.join("adapter_config.json").is_file() {
+    if is_saved(&folder) {
         let adapter = models.saved(round, client)?;
         return Ok(Chosen { adapter, notes, round, from_store: false });
     }
@@ -105,12 +105,17 @@ pub enum MergedBase {
     Dequantized,
 }
 
-/// Writes a folder that PEFT loads.
+/// Writes a folder that PEFT loads. A change of the base becomes further ranks of the adapter.
 ///
 /// # Errors
-/// If it cannot be written.
-pub fn peft_folder(chosen: &Chosen, out: &Path) -> Result<(), RunError> {
-    Ok(peft::write_folder(out, &chosen.adapter, &chosen.notes)?)
+/// If the folder cannot be written, or the change of a weight is held as all of its elements.
+pub fn peft_folder(run_folder: &Path, chosen: &Chosen, out: &Path) -> Result<(), RunError> {
+    // An adapter of PEFT has no place for a change of the base, except as further ranks.
+    let Some(adapter) = chosen.adapter.with_base_change_as_ranks() else {
+        let reason = Unsuitability::ChangedBase;
+        return Err(RunError::Unsuitable { action: "export an adapter of", run: run_folder.to_owned(), reason });
+    };
+    Ok(peft::write_folder(out, &adapter, &chosen.notes)?)
 }
 
 /// Writes the run's base model merged with the adapter, as a Hugging Face folder in f32 with its tokenizer.

@@ -61,5 +61,5 @@ fn update<'a>(adapter: &'a Adapter, base: &'a Adapter) -> Update<'a> {
 fn moved(base: &Adapter, change: &[f64]) -> Adapter {
     let most = f64::from(f32::MAX);
     let sums = base.values.iter().zip(change).map(|(&value, &change)| f64::from(value) + change);
-    Adapter { layout: base.layout.clone(), values: sums.map(|sum| sum.clamp(-most, most) as f32).collect() }
+    Adapter::new(base.layout.clone(), sums.map(|sum| sum.clamp(-most, most) as f32).collect())
 }

@@ -33,7 +33,7 @@ pub fn compress(order: &Compress, inputs: &[Value]) -> Value {
     // A client of lower rank started from the model without the rest, which the server does not get from it, either.
     let start = if order.rank < layout.rank { Cow::Owned(base.truncated(order.rank)) } else { Cow::Borrowed(&**base) };
     let sums = start.values.iter().zip(&decoded).map(|(&start, &change)| single(f64::from(start) + f64::from(change)));
-    let adapter = Arc::new(Adapter { layout: layout.clone(), values: sums.collect() });
+    let adapter = Arc::new(Adapter::new(layout.clone(), sums.collect()));
     Value::Trained(Arc::new(Trained { adapter, record: trained.record.clone(), moments: None }))
 }
 
@@ -90,7 +90,7 @@ mod tests {
     fn adapter(values: Vec<f32>) -> Arc<Adapter> {
         let module = Module { path: "m".into(), in_features: 12, out_features: 8 };
         let layout = Layout { rank: 2, alpha: 1.0, rank_stabilized: false, modules: vec![module] };
-        Arc::new(Adapter { layout: Arc::new(layout), values })
+        Arc::new(Adapter::new(Arc::new(layout), values))
     }
 
     fn random(entity: u64, scale: f32) -> Vec<f32> {

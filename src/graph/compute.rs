@@ -11,7 +11,7 @@ use super::work::WorkCounters;
 use super::{GraphError, attack, compress};
 use crate::adapter::Adapter;
 use crate::algorithm;
-use crate::algorithm::{ControlChange, MeanUpdate, ServerRule, ServerState, Update};
+use crate::algorithm::{AggregationError, ControlChange, MeanUpdate, ServerRule, ServerState, Update};
 use crate::data::Sample;
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Key, Store, key_of};
@@ -355,11 +355,15 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
         error = has_error.then(|| algorithm::error_of_corrected(&model.layout, &updates, &weights, Some(&correction)));
     } else if has_error {
         error = Some(algorithm::error_of_factors(&model.layout, &updates, &weights));
+        if rule.merges_the_rest() {
+            error = error.map(AggregationError::without_difference);
+        }
     }
     // Without products there is nothing to compare, as where clients keep all B.
     let error = error.filter(|error| error.total().is_some());
     let before = if *begins_anew { state.without_moments() } else { state.clone() };
     let (adapter, mut state) = rule.apply(model, &before, change.as_deref());
+    let adapter = rule.with_base_change(model, adapter, &updates, &weights);
     state.center = robust.and_then(|robust| robust.next_center(model, before.center.as_ref(), change.as_deref()));
     if let Some(controls) = controls {
         let mut variates = variates.iter().map(|value| &**value.adapter());

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
@@ -11,13 +10,13 @@ use tch::{Kind, TchError, Tensor};
 use super::tensors::is_linear;
 use super::weight::Weight;
 use super::{Folder, ModelError, Precision, tensor_specs};
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Module, ModuleChange};
 use crate::store::{parse_json, read_limited};
 
 /// The direction of a merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// Adds the adapter: W + scale B A.
+    /// Adds the adapter, and the change of the base that it belongs to: W + scale B A.
     In,
     /// Subtracts the adapter: W - scale B A.
     Out,
@@ -81,19 +80,33 @@ fn changes(adapter: &Adapter, direction: Merge) -> Result<HashMap<String, Tensor
     let sign = if direction == Merge::In { 1.0 } else { -1.0 };
     let scale = adapter.layout.scale() * sign;
     let mut changes = HashMap::new();
-    for (module, (a, b)) in adapter.layout.modules.iter().zip(adapter.layout.ranges()) {
-        let b = matrix(adapter, b, module.out_features)?;
-        let a = matrix(adapter, a, adapter.layout.rank)?;
-        let change = b.f_mm(&a)?.f_mul_scalar(scale)?;
+    for (index, (module, (a, b))) in adapter.layout.modules.iter().zip(adapter.layout.ranges()).enumerate() {
+        let b = matrix(&adapter.values[b], module.out_features)?;
+        let a = matrix(&adapter.values[a], adapter.layout.rank)?;
+        let mut change = b.f_mm(&a)?.f_mul_scalar(scale)?;
+        if let Some(of_base) = &adapter.base_change {
+            change = change.f_add(&product(&of_base.modules[index], module)?.f_mul_scalar(sign)?)?;
+        }
         changes.insert(format!("{}.weight", module.path), change);
     }
     Ok(changes)
 }
 
-/// Returns a range of the adapter's values as an f64 matrix with `rows` rows.
-fn matrix(adapter: &Adapter, range: Range<usize>, rows: usize) -> Result<Tensor, TchError> {
-    let columns = (range.len() / rows) as i64;
-    Tensor::f_from_slice(&adapter.values[range])?.f_to_kind(Kind::Double)?.f_view([rows as i64, columns])
+/// Returns values as an f64 matrix with `rows` rows.
+fn matrix(values: &[f32], rows: usize) -> Result<Tensor, TchError> {
+    let columns = (values.len() / rows) as i64;
+    Tensor::f_from_slice(values)?.f_to_kind(Kind::Double)?.f_view([rows as i64, columns])
+}
+
+/// Returns the change of a weight of the base as an f64 matrix `[out, in]`.
+fn product(change: &ModuleChange, module: &Module) -> Result<Tensor, TchError> {
+    match change {
+        ModuleChange::Factors { rank: 0, .. } => {
+            Tensor::f_zeros([module.out_features as i64, module.in_features as i64], (Kind::Double, tch::Device::Cpu))
+        }
+        ModuleChange::Factors { rank, columns, rows } => matrix(columns, *rank)?.f_tr()?.f_mm(&matrix(rows, *rank)?),
+        ModuleChange::Dense(values) => matrix(values, module.out_features),
+    }
 }
 
 fn write(source: &Path, target: &Path, tensors: &[(String, Vec<usize>, Vec<u8>)]) -> Result<(), ModelError> {

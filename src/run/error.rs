@@ -147,6 +147,8 @@ pub enum Unsuitability {
     Untrained,
     #[error("each client has a model of its own, which --client selects")]
     Personal,
+    #[error("its base has changed by more than an adapter holds; --merged writes the whole model")]
+    ChangedBase,
     #[error("it is not finished")]
     Unfinished,
     #[error("there is nothing to resume, it is finished")]

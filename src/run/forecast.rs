@@ -21,7 +21,7 @@ use crate::model::Device;
 use crate::privacy::PrivacyPlan;
 use crate::scenario::{Algorithm, OptimizerSpec, Scenario, ScenarioSpec};
 use crate::schedule::model_shape::parameters;
-use crate::schedule::{Timeline, schedule};
+use crate::schedule::{Timeline, base_change_bytes, schedule};
 use crate::store::Store;
 use crate::training::{AlgorithmTerms, Job, LargestWork, Numerics, Objective, Trainer, free_bytes, program_bytes};
 
@@ -355,12 +355,14 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
         several => several.min(clients),
     };
     let held = updates + MODELS + with_state * adapters_of_a_state(tasks);
+    // A change of the base is in the models on the host, and on the device once for each job, in the type of the arithmetic.
+    let change = base_change_bytes(&tasks.scenario.scenario, &trainer.layout(), tasks.scenario.scenario.rounds);
     MemoryForecast {
         program: program_bytes().unwrap_or(0),
         weights: plan.weights,
-        adapters: workers as u64 * adapter,
+        adapters: workers as u64 * (adapter + per_pass * change),
         activations: tested.max(trained).max(workers as u64 * evaluated),
-        updates: 4 * trainer.layout().parameters() as u64 * held,
+        updates: 4 * trainer.layout().parameters() as u64 * held + MODELS * change,
     }
 }
 

@@ -264,17 +264,9 @@ impl<'a> Planner<'a> {
                 controls,
             };
         }
-        let begins_anew = self.begins_anew(method.server);
-        Node::Aggregate {
-            server: base,
-            contributions,
-            sent,
-            release,
-            robust,
-            rule: method.server,
-            begins_anew,
-            controls,
-        }
+        let rule = method.server.of_version(round.version.unwrap_or(round.base_version));
+        let begins_anew = self.begins_anew(rule);
+        Node::Aggregate { server: base, contributions, sent, release, robust, rule, begins_anew, controls }
     }
 
     /// Returns the factors that clients send in a round.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::RunError;
-use crate::adapter::{Adapter, AdapterError, peft};
+use crate::adapter::{Adapter, AdapterError, peft, read_saved};
 use crate::ledger::{EvalSubject, Input, LedgerError, RunTables};
 use crate::model::Precision;
 use crate::scenario::ScenarioSpec;
@@ -86,7 +86,7 @@ impl RecordedModels {
     /// If it cannot be read, or is not the one that the tables record.
     pub fn saved(&self, number: u32, client: Option<u32>) -> Result<Adapter, RunError> {
         let folder = self.folder(number, client);
-        let adapter = peft::read_recorded(&folder)?.adapter;
+        let adapter = read_saved(&folder)?;
         let recorded = self.hashes(number, client)?;
         let found = Digest::from(adapter.hash());
         if recorded.contains(&found) {

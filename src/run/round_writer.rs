@@ -9,7 +9,7 @@ use super::planned_round::{Evaluations, OwnModel, PlannedRound};
 use super::planner::Planner;
 use super::recorded_models::saved_notes;
 use super::{RunError, ledger_rows};
-use crate::adapter::{Adapter, peft};
+use crate::adapter::{Adapter, save};
 use crate::graph::Executor;
 use crate::inputs::Inputs;
 use crate::ledger::{EvaluationRow, LedgerWriter};
@@ -187,10 +187,10 @@ impl RoundLoop<'_, '_> {
         Ok(losses)
     }
 
-    /// Writes an adapter in PEFT's format into `place` within the run's folder of adapters.
+    /// Writes an adapter's files into `place` within the run's folder of adapters.
     fn save_adapter(&self, place: &str, adapter: &Adapter) -> Result<(), RunError> {
         let folder = self.folder.join("adapters").join(place);
         let notes = saved_notes(&self.scenario.scenario);
-        Ok(peft::write_folder(&folder, adapter, &notes)?)
+        Ok(save(&folder, adapter, &notes)?)
     }
 }

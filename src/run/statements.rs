@@ -15,7 +15,7 @@ use super::local_training::is_alone;
 use super::plan_only::PLAN_GRADE;
 use super::recorded_models::{RecordedModels, saved_notes};
 use super::{RunError, certificate, plan_only};
-use crate::adapter::peft;
+use crate::adapter::saved_files;
 use crate::algorithm::{AggregationError, ModuleError};
 use crate::inputs::TrainingBatches;
 use crate::ledger::{
@@ -214,7 +214,7 @@ impl SavedAdapters<'_> {
             match self.models.saved(number, client) {
                 Err(error) => found.push(format!("{name}: {error}")),
                 Ok(adapter) if self.is_own => {
-                    let files = peft::files_of(&adapter, &saved_notes(&self.scenario.scenario));
+                    let files = saved_files(&adapter, &saved_notes(&self.scenario.scenario));
                     for (file, bytes) in files {
                         if read_up_to(&folder.join(file), bytes.len() as u64).ok().as_ref() != Some(&bytes) {
                             found.push(format!("{name}/{file}: it is not written as a run writes it"));

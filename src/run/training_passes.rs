@@ -69,6 +69,7 @@ pub(super) fn largest_work(tasks: &Tasks, source: &ScheduleSource, jobs: usize) 
         hyper: tasks.hyper(1),
         jobs,
         evaluated: evaluated_with_longest(&evaluated_rows(tasks), part_tokens),
+        changes_base: tasks.scenario.scenario.lora_method().averages.changes_base(),
     }
 }
 

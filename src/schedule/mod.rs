@@ -13,7 +13,7 @@ mod trace;
 pub use client_facts::{ClientFacts, Clients};
 pub use federation::federation;
 pub use placement::{DeviceClass, LinkClass, Place, Placed};
-pub use task_cost::TaskCosts;
+pub use task_cost::{TaskCosts, base_change_bytes};
 pub(crate) use timeline::{Next, Rounds, SERVER, ScheduledRound, Timeline, schedule};
 pub use trace::{Trace, TraceRow};
 

@@ -129,10 +129,29 @@ fn uncompressed(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round:
         adapter.saturating_mul(scenario.algorithm.adapters_on_the_wire())
     };
     let method = scenario.lora_method();
-    sim::Traffic {
-        download_bytes: bytes((method.receives)(round, nobody_misses_a_round(scenario, clients))),
-        upload_bytes: bytes((method.sends)(round)),
+    let nobody_misses = nobody_misses_a_round(scenario, clients);
+    let mut download_bytes = bytes((method.receives)(round, nobody_misses));
+    // A client that has every model receives what one round has changed; another may receive a model for the first time.
+    let rounds = if nobody_misses { 1 } else { scenario.rounds };
+    download_bytes = download_bytes.saturating_add(base_change_bytes(scenario, layout, rounds));
+    sim::Traffic { download_bytes, upload_bytes: bytes((method.sends)(round)) }
+}
+
+/// [byte] -- Returns the most that a change of the base takes in f32 after a number of rounds. A weight's change takes the factors of all
+/// clients' products, or all of its elements where those are fewer.
+pub fn base_change_bytes(scenario: &ScenarioSpec, layout: &Layout, rounds: u32) -> u64 {
+    let Protocol::Synchronous { clients_per_round, .. } = scenario.server.protocol else { return 0 };
+    if !scenario.lora_method().averages.changes_base() {
+        return 0;
     }
+    let rank = [u64::from(clients_per_round), rounds.into()]
+        .iter()
+        .fold(u64::from(scenario.model.lora.rank), |a, &b| a.saturating_mul(b));
+    let values = layout.modules.iter().map(|module| {
+        let (inputs, outputs) = (module.in_features as u64, module.out_features as u64);
+        rank.saturating_mul(inputs + outputs).min(inputs.saturating_mul(outputs))
+    });
+    values.fold(0, u64::saturating_add).saturating_mul(4)
 }
 
 /// Whether all clients are asked in every round and none can fail to get a model: a client that misses one needs more later.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::engine::job::{AlgorithmTerms, Hyper, Job, Objective, TrainingOutcome};
 use super::engine::trainer::Trainer;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, BaseChange, ModuleChange};
 use crate::data::Sample;
 
 /// Result of the test. A grade that was not found is not promised.
@@ -95,6 +95,8 @@ pub struct LargestWork {
     pub jobs: usize,
     /// Rows that are evaluated in one pass, with the longest of the run at the end; empty if nothing is evaluated.
     pub evaluated: Vec<Arc<Sample>>,
+    /// Whether models have a change of the base.
+    pub changes_base: bool,
 }
 
 /// Shapes up to which a machine was tested.
@@ -114,6 +116,10 @@ pub struct TestedShapes {
     pub tokens_in_a_pass: u64,
     /// The two numbers of threads inside an operation that were compared, in ascending order.
     pub threads: [u64; 2],
+    /// Whether the largest work was tested with a change of the base.
+    // Manifests were written without this field before there were methods that change it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changed_base: bool,
 }
 
 impl TestedShapes {
@@ -126,6 +132,7 @@ impl TestedShapes {
             && self.clients_in_a_pass >= others.clients_in_a_pass
             && self.tokens_in_a_pass >= others.tokens_in_a_pass
             && self.threads == others.threads
+            && (self.changed_base || !others.changed_base)
     }
 }
 
@@ -150,6 +157,7 @@ impl LargestWork {
             clients_in_a_pass: self.jobs.max(1) as u64,
             tokens_in_a_pass: self.tokens_in_company().max(u64::from(small_pass)),
             threads: both,
+            changed_base: self.changes_base,
         }
     }
 
@@ -221,7 +229,7 @@ impl Trainer {
             found = compared.and(found);
         }
         if let Some(longest) = work.evaluated.last() {
-            let adapter = self.varied_adapter(0);
+            let adapter = self.adapter_of(work, 0);
             let compared = self.compared(&|| self.bits_of_last(&adapter, std::slice::from_ref(longest)), &|| {
                 self.bits_of_last(&adapter, &work.evaluated)
             })?;
@@ -265,7 +273,7 @@ impl Trainer {
         let mut jobs = vec![small];
         for number in 1..=work.jobs.max(1) as u64 {
             jobs.push(Job {
-                adapter: Arc::new(self.varied_adapter(number)),
+                adapter: Arc::new(self.adapter_of(work, number)),
                 steps: vec![vec![work.micro_batch.clone()]],
                 objective: work.objective,
                 terms: AlgorithmTerms::default(),
@@ -275,6 +283,32 @@ impl Trainer {
             });
         }
         jobs
+    }
+
+    /// Returns a varied adapter of the largest work, with a change of the base if the work has one: of all elements in every
+    /// second module, and in the others as the factors of the greatest rank that is kept.
+    fn adapter_of(&self, work: &LargestWork, number: u64) -> Adapter {
+        let adapter = self.varied_adapter(number);
+        if !work.changes_base {
+            return adapter;
+        }
+        let mut modules = Vec::with_capacity(adapter.layout.modules.len());
+        for (index, (module, (a, b))) in adapter.layout.modules.iter().zip(adapter.layout.ranges()).enumerate() {
+            let repeated = |range: std::ops::Range<usize>, length: usize| {
+                adapter.values[range].iter().copied().cycle().take(length).collect::<Vec<f32>>()
+            };
+            let widths = [module.in_features, module.out_features];
+            let rank = (widths[0].min(widths[1]) / 2).max(1);
+            modules.push(match index % 2 {
+                0 => ModuleChange::Dense(repeated(a, widths[0] * widths[1])),
+                _ => ModuleChange::Factors {
+                    rank,
+                    columns: repeated(b, rank * widths[1]),
+                    rows: repeated(a, rank * widths[0]),
+                },
+            });
+        }
+        adapter.on(Some(Arc::new(BaseChange { modules })))
     }
 
     /// Returns an adapter without zeros, as in the middle of training: in a fresh one B is zero, so that A has no

@@ -83,7 +83,7 @@ fn a_rank_may_be_above_the_width_of_a_module() {
     let rank = 200;
     assert!(narrow.layout.modules.iter().all(|module| module.in_features < rank));
     let layout = Layout { rank, alpha: narrow.layout.scale() * rank as f64, ..(*narrow.layout).clone() };
-    let mut wide = Adapter { values: vec![0.0; layout.parameters()], layout: Arc::new(layout) };
+    let mut wide = Adapter::zeros(Arc::new(layout));
     for (module, (a, b)) in narrow.layout.ranges().into_iter().enumerate() {
         let (wide_a, wide_b) = wide.layout.ranges()[module].clone();
         wide.values[wide_a][..a.len()].copy_from_slice(&narrow.values[a]);

@@ -7,7 +7,7 @@ use super::recomputed::{self, Optimizer, Training};
 use crate::support::World;
 
 /// Four rounds of two steps with all three clients, by a method and an algorithm.
-fn scenario(method: &str, algorithm: &str, clients_per_round: u32) -> String {
+pub(super) fn scenario(method: &str, algorithm: &str, clients_per_round: u32) -> String {
     format!(
         r#"(
     name: "exchange", seed: 3, rounds: 4, algorithm: {algorithm}, federated_lora: {method},
@@ -27,20 +27,20 @@ fn scenario(method: &str, algorithm: &str, clients_per_round: u32) -> String {
 }
 
 /// A run of a method with the default weights, with everything that its store has.
-struct Played {
-    world: World,
+pub(super) struct Played {
+    pub(super) world: World,
     /// Whether each value is of A.
-    is_of_a: Vec<bool>,
+    pub(super) is_of_a: Vec<bool>,
     /// Models of the server, from the one before the first round.
-    models: Vec<Vec<f64>>,
-    trainings: Vec<Training>,
+    pub(super) models: Vec<Vec<f64>>,
+    pub(super) trainings: Vec<Training>,
 }
 
 /// Number of clients of the world.
-const EVERYONE: u32 = 6;
+pub(super) const EVERYONE: u32 = 6;
 
 impl Played {
-    fn new(method: &str, algorithm: &str, clients_per_round: u32, sets: &[&str]) -> Self {
+    pub(super) fn new(method: &str, algorithm: &str, clients_per_round: u32, sets: &[&str]) -> Self {
         let world = World::new();
         world.write("scenario.ron", &scenario(method, algorithm, clients_per_round));
         let command = ["run", "scenario.ron", "--out", "run", "--store", "store"];
@@ -53,7 +53,7 @@ impl Played {
     }
 
     /// Whether A and B differ between two adapters.
-    fn changes(&self, before: &[f64], after: &[f64]) -> [bool; 2] {
+    pub(super) fn changes(&self, before: &[f64], after: &[f64]) -> [bool; 2] {
         [true, false].map(|of_a| {
             let places = self.is_of_a.iter().zip(before.iter().zip(after));
             places.filter(|(is_of_a, _)| **is_of_a == of_a).any(|(_, (before, after))| before != after)
@@ -61,13 +61,13 @@ impl Played {
     }
 
     /// Number of values of A and of B.
-    fn sizes(&self) -> [u64; 2] {
+    pub(super) fn sizes(&self) -> [u64; 2] {
         let of_a = self.is_of_a.iter().filter(|&&is_of_a| is_of_a).count() as u64;
         [of_a, self.is_of_a.len() as u64 - of_a]
     }
 
     /// Bytes that each task of a round received and sent.
-    fn traffic(&self, round: u64) -> (u64, u64) {
+    pub(super) fn traffic(&self, round: u64) -> (u64, u64) {
         let tasks = RunTables::read(&self.world.path("run")).expect("tables").tasks().expect("tasks");
         let column = |name: &str| tasks.counts(name).expect("counts");
         let (rounds, down, up) = (column("round"), column("bytes_down"), column("bytes_up"));
@@ -308,7 +308,7 @@ fn flexlora_by_its_name_is_the_mean_of_products() {
 }
 
 /// Clients on slow devices have rank 1, the others the server's rank 2.
-const MIXED: [&str; 6] = [
+pub(super) const MIXED: [&str; 6] = [
     "--set",
     r#"population.devices={"quick": (speed: "1 GFLOP/s"), "slow": (speed: "50 MFLOP/s")}"#,
     "--set",
@@ -329,7 +329,7 @@ impl Played {
     }
 
     /// Places of the second row of each A and column of each B.
-    fn of_second_rank(&self) -> Vec<usize> {
+    pub(super) fn of_second_rank(&self) -> Vec<usize> {
         let mut places = Vec::new();
         for [a, b] in self.modules() {
             places.extend(a.start + a.len() / 2..a.end);
@@ -339,7 +339,7 @@ impl Played {
     }
 
     /// Products B A of all modules, with alpha / r = 2.
-    fn products(&self, adapter: &[f64]) -> Vec<f64> {
+    pub(super) fn products(&self, adapter: &[f64]) -> Vec<f64> {
         let mut products = Vec::new();
         for [a, b] in self.modules() {
             let rows: Vec<&[f64]> = adapter[a.clone()].chunks_exact(a.len() / 2).collect();
@@ -351,7 +351,7 @@ impl Played {
     }
 
     /// Rank of each client, by its device in the population.
-    fn ranks(&self) -> Vec<u64> {
+    pub(super) fn ranks(&self) -> Vec<u64> {
         let population = TableView::read::<PopulationRow>(&self.world.path("run")).expect("a population");
         let devices = population.texts("device").expect("devices");
         devices.iter().map(|device| if *device == Some("slow") { 1 } else { 2 }).collect()
@@ -554,7 +554,7 @@ fn ranks_of_devices_name_what_is_wrong_with_them() {
             "FedIt",
             r#"{"quick": 1}"#,
             vec![],
-            "FedIT has one rank; methods that take several: federated_lora FlexLora or HetLora",
+            "FedIT has one rank; methods that take several: federated_lora FlexLora or HetLora or Flora",
         ),
         ("FfaLora", r#"{"quick": 1}"#, vec![], "FFA-LoRA has one rank"),
         (

@@ -291,6 +291,8 @@ fn tensors(store: &Store, key: &str) -> Vec<(String, Vec<f64>)> {
     let bytes = stored_adapter(store, Key(Digest::from_hex(key).expect("a key in hex")));
     let tensors = SafeTensors::deserialize(&bytes).expect("an adapter");
     let mut names = tensors.names();
+    // A change of the base is beside the adapter.
+    names.retain(|name| !name.starts_with("base_change."));
     names.sort_unstable();
     let mut found = Vec::new();
     for name in names {

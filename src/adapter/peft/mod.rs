@@ -33,10 +33,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub(super) use self::read::check_length;
 pub use self::read::{PeftAdapter, read_folder, read_recorded};
 use super::{Adapter, AdapterError, Layout};
 
-const CONFIG: &str = "adapter_config.json";
+pub(super) const CONFIG: &str = "adapter_config.json";
 const TENSORS: &str = "adapter_model.safetensors";
 const PREFIX: &str = "base_model.model.";
 
@@ -105,7 +106,7 @@ fn whole_if_exact(alpha: f64) -> serde_json::Value {
     if alpha.fract() == 0.0 && alpha.abs() < 1e9 { json!(alpha as i64) } else { json!(alpha) }
 }
 
-fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), AdapterError> {
+pub(super) fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), AdapterError> {
     // Renaming makes the complete file appear at once.
     let unfinished = folder.join(format!(".{name}.partial"));
     let path = folder.join(name);

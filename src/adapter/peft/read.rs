@@ -190,7 +190,7 @@ fn natural_key(path: &str) -> Vec<(u64, usize, String)> {
 
 /// Checks that a file of tensors has the length that its header says, before it is read: a file of holes may claim more than there
 /// is memory. A file that cannot be opened is left to the reader.
-fn check_length(path: &Path) -> Result<(), AdapterError> {
+pub(in crate::adapter) fn check_length(path: &Path) -> Result<(), AdapterError> {
     let what = path.display().to_string();
     let io = |source| AdapterError::Io { path: path.to_owned(), source };
     let Ok(mut file) = File::open(path) else { return Ok(()) };

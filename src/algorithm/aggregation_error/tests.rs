@@ -16,7 +16,7 @@ fn layout(rank: usize, inputs: usize, outputs: usize) -> Arc<Layout> {
 /// Adapter with `A` and then `B`, both row-major.
 fn adapter(layout: &Arc<Layout>, values: &[f32]) -> Adapter {
     assert_eq!(values.len(), layout.parameters());
-    Adapter { layout: layout.clone(), values: values.to_vec() }
+    Adapter::new(layout.clone(), values.to_vec())
 }
 
 fn updates<'a>(server: &'a Adapter, clients: &'a [Adapter]) -> Vec<Update<'a>> {

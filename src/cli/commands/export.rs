@@ -160,7 +160,7 @@ fn adapter(arguments: &ExportArguments, out: &Path) -> Result<String, CommandErr
         }
         return Ok(format!("the base model with {what}"));
     }
-    export::peft_folder(&chosen, out)?;
+    export::peft_folder(&arguments.run, &chosen, out)?;
     if let Some(precision) = precision {
         note!("warning: the adapter was trained on a base model in {precision}; on another base its losses differ");
     }

@@ -41,6 +41,17 @@ pub enum Averages {
     CorrectedFactors,
     /// The products B A.
     Products,
+    /// A and B, each by itself; what the mean of the products has beyond the product of the means is added to the base.
+    FactorsWithResidual,
+    /// The products B A, whose mean is added to the base; a new adapter takes the place of the old one.
+    MergedProducts,
+}
+
+impl Averages {
+    /// Whether the base of the server's model changes, so that clients receive the change too.
+    pub fn changes_base(self) -> bool {
+        matches!(self, Self::FactorsWithResidual | Self::MergedProducts)
+    }
 }
 
 /// Field that a method does not go with, and the reason.
@@ -79,6 +90,8 @@ methods! {
     FlexLora => flex_lora,
     HetLora => het_lora,
     LoraFair { regularization: 0.01 } => lora_fair,
+    Flora => flora,
+    FedExLora => fed_ex_lora,
 }
 
 impl ScenarioSpec {
@@ -172,6 +185,26 @@ fn apart(scenario: &ScenarioSpec) -> Option<Clash> {
         }
         _ => None,
     }
+}
+
+/// Refuses what does not go with a change of the base that is the exact rest of a mean.
+fn merging(scenario: &ScenarioSpec) -> Option<Clash> {
+    if !matches!(scenario.algorithm, Algorithm::FedAvg { .. } | Algorithm::FedProx { .. }) {
+        return Some((
+            "algorithm",
+            "what is added to the base is exact for a mean, which is the server's step; use FedAvg or FedProx",
+        ));
+    }
+    if scenario.privacy.is_some() {
+        return Some((
+            "privacy",
+            "what is added to the base is made from the products of single clients, which no noise protects",
+        ));
+    }
+    if !scenario.server.aggregation.is_mean() {
+        return Some(("server.aggregation", "what is added to the base is the rest of a mean"));
+    }
+    asynchronous(scenario, "all clients of a round begin with one model and one change of the base")
 }
 
 /// Refuses rounds that are not synchronous, with the reason of the method.

@@ -42,6 +42,16 @@ pub enum CodecSpec {
     Nf4,
 }
 
+impl CodecSpec {
+    /// Whether a client adds what it has not sent to its next change.
+    pub fn has_error_feedback(&self) -> bool {
+        match *self {
+            Self::TopK { error_feedback, .. } | Self::SignSgd { error_feedback } => error_feedback,
+            Self::Qsgd { .. } | Self::Int8 | Self::Nf4 => false,
+        }
+    }
+}
+
 fn yes() -> bool {
     true
 }

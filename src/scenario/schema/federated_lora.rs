@@ -31,6 +31,12 @@ pub enum FederatedLora {
         #[serde(default = "hundredth", deserialize_with = "range::positive")]
         regularization: f64,
     },
+    /// FLoRA (Wang et al. 2024, arXiv 2409.05976): the mean of the products B A is added to the base, and each round begins with a new
+    /// adapter, of the same random A for all clients and B = 0.
+    Flora,
+    /// FedEx-LoRA (Singhal et al. 2025, arXiv 2410.09432): the factors are averaged, and what the mean of the products B A has beyond the
+    /// product of the means is added to the base.
+    FedExLora,
 }
 
 impl FederatedLora {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Decoder, Piece};
 use crate::adapter::{Adapter, peft};
 use crate::model::{Device, LoraSpec, Precision};
-use crate::training::tests::{adapter, configs, sample, trainer};
+use crate::training::tests::{adapter, base_change, configs, sample, trainer};
 use crate::training::{Numerics, Trainer};
 
 const TARGETS: [&str; 4] = ["q_proj", "v_proj", "o_proj", "down_proj"];
@@ -21,12 +21,13 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Reads sequences of several lengths under two adapters and the base, in pieces and beside each other, and hands the
+/// Reads sequences of several lengths under two adapters, of which one has a change of the base, and the base, in pieces and beside each other, and hands the
 /// logits after each pass to `check`: trainer, adapter, what was read, logits.
 fn read_in_company(precision: Precision, check: impl Fn(&Trainer, &Adapter, &[u32], &[f32])) {
     for config in configs() {
         let trainer = trainer(&config, precision, &["all-linear"]);
-        let adapters = [adapter(&trainer, 1), adapter(&trainer, 2)];
+        let on_changed_base = Adapter::clone(&adapter(&trainer, 2)).on(Some(base_change(&trainer)));
+        let adapters = [adapter(&trainer, 1), Arc::new(on_changed_base)];
         let mut decoder = Decoder::new(&trainer, &adapters, 4).unwrap();
         let rows: Vec<Vec<u32>> =
             [61, 40, 33, 75].iter().map(|&n| sample(&config, n, 1, n.into()).ids.clone()).collect();

@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::parameters::LoraGroup;
+use super::parameters::{LoraGroup, PlacedChange};
 use crate::training::kernels::ops;
 
 type Result<T> = std::result::Result<T, TchError>;
@@ -45,7 +45,7 @@ fn mix(mut word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// Adds scale · B A input to the columns of `output`, in place, and returns scale · A input, `[rows, members * rank]`,
+/// Adds scale · B A input, and the change of the base times the input, to the columns of `output`, in place, and returns scale · A input, `[rows, members * rank]`,
 /// for [`add_backward_`].
 pub fn add_forward_(group: &LoraGroup, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
     let mut low = match masks {
@@ -55,9 +55,34 @@ pub fn add_forward_(group: &LoraGroup, input: &Tensor, output: &Tensor, masks: O
     let _ = low.f_mul_scalar_(group.scale)?;
     for (index, member) in group.members.iter().enumerate() {
         let part = low.f_narrow(1, index as i64 * group.rank, group.rank)?;
-        ops::add_product_(&output.f_narrow(1, member.column, member.outputs)?, &part, &member.b.f_tr()?)?;
+        let output = output.f_narrow(1, member.column, member.outputs)?;
+        ops::add_product_(&output, &part, &member.b.f_tr()?)?;
+        if let Some(change) = &member.change {
+            change.add_forward_(input, &output)?;
+        }
     }
     Ok(low)
+}
+
+/// Products with the change of a frozen weight, which has neither gradient nor dropout.
+impl PlacedChange {
+    /// Adds the change times `input` to `output`, in place.
+    fn add_forward_(&self, input: &Tensor, output: &Tensor) -> Result<()> {
+        match self {
+            Self::Factors { columns, rows } => ops::add_product_(output, &ops::product(input, &rows.f_tr()?)?, columns),
+            Self::Dense(change) => ops::add_product_(output, input, &change.f_tr()?),
+        }
+    }
+
+    /// Adds the gradient of the input, from that of the output, to `d_input`, in place.
+    fn add_backward_(&self, d_output: &Tensor, d_input: &Tensor) -> Result<()> {
+        match self {
+            Self::Factors { columns, rows } => {
+                ops::add_product_(d_input, &ops::product(d_output, &columns.f_tr()?)?, rows)
+            }
+            Self::Dense(change) => ops::add_product_(d_input, d_output, change),
+        }
+    }
 }
 
 /// Adds the gradients of A and B to those of the group, and the input's gradient to `d_input` if it is given, in place.
@@ -76,6 +101,9 @@ pub fn add_backward_(
         let d_out = d_output.f_narrow(1, member.column, member.outputs)?;
         ops::product_into_(&d_low.f_narrow(1, start, group.rank)?, &d_out, &member.b)?;
         ops::add_sum_over_rows_(&member.b_gradient, &d_out, &low.f_narrow(1, start, group.rank)?)?;
+        if let (Some(change), Some(d_input)) = (&member.change, d_input) {
+            change.add_backward_(&d_out, d_input)?;
+        }
     }
     let _ = d_low.f_mul_scalar_(group.scale)?;
     if let Some(masks) = masks {

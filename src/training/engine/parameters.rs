@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tch::{Kind, TchError, Tensor};
 
 use super::pack::ROW_MULTIPLE;
-use crate::adapter::{Adapter, Factors, Layout};
+use crate::adapter::{Adapter, Factors, Layout, Module, ModuleChange};
 use crate::model::{Base, Config, sites};
 
 /// Inputs of the linear modules of a layer.
@@ -184,6 +184,16 @@ pub struct Member {
     pub outputs: i64,
     /// Index in the layout, which identifies the dropout masks.
     pub module: usize,
+    /// Change of the base's weight, which is not trained; `None` if it has none.
+    pub change: Option<PlacedChange>,
+}
+
+/// Change of a frozen weight, in the compute type.
+pub enum PlacedChange {
+    /// Sum of the products of columns `[rank, out]` and rows `[rank, in]`.
+    Factors { columns: Tensor, rows: Tensor },
+    /// All elements, `[out, in]`.
+    Dense(Tensor),
 }
 
 /// Adapter of one job on the device.
@@ -199,7 +209,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Copies an adapter to the base's device.
+    /// Copies an adapter, and the change of the base that it belongs to, to the base's device.
     pub fn new(placement: &Arc<LoraPlacement>, base: &Base, adapter: &Adapter) -> Result<Self, TchError> {
         let kind = base.precision.kind();
         let values = placement.flat(base, adapter)?;
@@ -211,7 +221,14 @@ impl Parameters {
             let mut of_layer = [const { None }; 4];
             for (group, place) in of_layer.iter_mut().zip(sites) {
                 if let Some(place) = place {
-                    *group = Some(views(placement, place, &compute, &gradient)?);
+                    let mut views = views(placement, place, &compute, &gradient)?;
+                    if let Some(change) = &adapter.base_change {
+                        for member in &mut views.members {
+                            let module = &placement.layout.modules[member.module];
+                            member.change = placed(&change.modules[member.module], module, &compute)?;
+                        }
+                    }
+                    *group = Some(views);
                 }
             }
             groups.push(of_layer);
@@ -234,8 +251,7 @@ impl Parameters {
         if trained == Factors::Both {
             return Ok(None);
         }
-        let mut others =
-            Adapter { layout: self.placement.layout.clone(), values: vec![1.0; self.placement.layout.parameters()] };
+        let mut others = Adapter::new(self.placement.layout.clone(), vec![1.0; self.placement.layout.parameters()]);
         trained.others().keep_only(&self.placement.layout, &mut others.values);
         self.flat(base, &others)?.f_to_kind(Kind::Bool).map(Some)
     }
@@ -261,7 +277,7 @@ impl Parameters {
     /// Copies a flat vector to an adapter on the host.
     pub fn adapter_of(&self, flat: &Tensor) -> Result<Adapter, TchError> {
         let flat = Vec::<f32>::try_from(flat.f_to_kind(Kind::Float)?)?;
-        Ok(Adapter { layout: self.placement.layout.clone(), values: self.placement.gather(&flat) })
+        Ok(Adapter::new(self.placement.layout.clone(), self.placement.gather(&flat)))
     }
 
     /// Returns the values in an adapter's order, in full precision.
@@ -269,6 +285,29 @@ impl Parameters {
     pub fn exact_values(&self) -> Vec<f64> {
         self.placement.gather(&Vec::<f64>::try_from(self.values.to_kind(Kind::Double)).unwrap())
     }
+}
+
+/// Copies the change of a module's weight to the device and in the type of `like`; `None` if it has none. Factors are padded with
+/// zeros as an adapter's are.
+fn placed(change: &ModuleChange, module: &Module, like: &Tensor) -> Result<Option<PlacedChange>, TchError> {
+    let copied = |values: &[f32], width: usize| {
+        let rows = values.len() / width;
+        let matrix = Tensor::f_from_slice(values)?.f_view([rows as i64, width as i64])?;
+        matrix.f_to_kind(like.kind())?.f_to_device(like.device())
+    };
+    let padded = |values: &[f32], width: usize| {
+        let rows = values.len() / width;
+        let missing = rows.next_multiple_of(ROW_MULTIPLE) - rows;
+        copied(values, width)?.f_constant_pad_nd([0, 0, 0, missing as i64])
+    };
+    Ok(match change {
+        ModuleChange::Factors { rank: 0, .. } => None,
+        ModuleChange::Factors { columns, rows, .. } => Some(PlacedChange::Factors {
+            columns: padded(columns, module.out_features)?,
+            rows: padded(rows, module.in_features)?,
+        }),
+        ModuleChange::Dense(values) => Some(PlacedChange::Dense(copied(values, module.in_features)?)),
+    })
 }
 
 /// Returns a row-major matrix in a flat vector as a view.
@@ -293,6 +332,7 @@ fn views(
             column: member.column as i64,
             outputs,
             module: member.module,
+            change: None,
         });
     }
     let rows = place.members.len() as i64 * rank;

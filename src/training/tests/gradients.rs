@@ -152,7 +152,7 @@ fn ten_steps_of_adamw_follow_the_published_rule() {
         let mut values: Vec<f64> = start.values.iter().map(|&v| f64::from(v)).collect();
         let (mut m, mut v) = (vec![0.0; values.len()], vec![0.0; values.len()]);
         for count in 1..=10 {
-            let now = Adapter { layout: start.layout.clone(), values: values.iter().map(|&v| v as f32).collect() };
+            let now = Adapter::new(start.layout.clone(), values.iter().map(|&v| v as f32).collect());
             let pairs = pairs(&now);
             let model = ReferenceModel { config: &config, weights: &weights, pairs: &pairs };
             let (loss, gradient) = gradient(&model, &now, &samples);

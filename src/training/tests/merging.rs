@@ -1,9 +1,10 @@
-//! An adapter folded into its base computes what it computed beside it.
+//! An adapter folded into its base computes what it computed beside it, and so does a change of the base.
 
 use tch::Kind;
 
 use super::*;
 use crate::model::{Base, Merge, merge};
+use crate::training::Optimizer;
 
 #[test]
 fn merged_is_unmerged_and_taking_out_returns_the_base() {
@@ -29,5 +30,42 @@ fn merged_is_unmerged_and_taking_out_returns_the_base() {
             Base::load(folder, Precision::F32, Device::Cpu).unwrap().blocks.remove(1).gate_up.expanded().unwrap()
         };
         assert!(most(&(weights(base.path()) - weights(returned.path()))) < 1e-7);
+    }
+}
+
+#[test]
+fn training_on_a_changed_base_are_those_on_the_merged_model() {
+    for config in configs() {
+        let [base, merged] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        write_model(base.path(), &config);
+        let load = |folder: &Path| {
+            Trainer::load(folder, Precision::F32, Device::Cpu, &lora(&["all-linear"]), &Numerics::default()).unwrap()
+        };
+        let trainer = load(base.path());
+        let change = Some(base_change(&trainer));
+        merge(base.path(), &Adapter::zeros(trainer.layout()).on(change.clone()), Merge::In, None, merged.path())
+            .unwrap();
+        let on_merged = load(merged.path());
+        let start = adapter(&trainer, 3);
+        let carrying = Arc::new(Adapter::clone(&start).on(change));
+        let ids = &sample(&config, 40, 1, 1).ids;
+        let logits = |trainer: &Trainer, adapter: &Adapter| trainer.logits(adapter, ids).unwrap().to_kind(Kind::Double);
+        let (beside, inside) = (logits(&trainer, &carrying), logits(&on_merged, &start));
+        let most = |tensor: &tch::Tensor| f64::try_from(tensor.abs().max()).unwrap();
+        assert!(most(&(&beside - &inside)) < 1e-5 * most(&inside), "{:?}", config.architecture);
+        let without = logits(&trainer, &start);
+        assert!(most(&(&beside - without)) > 1e-2 * most(&beside), "the change does nothing");
+        let train = |trainer: &Trainer, adapter: &Arc<Adapter>| {
+            let rows = vec![sample(&config, 40, 10, 2), sample(&config, 21, 5, 3)];
+            // Gradient descent, so that small gradients stay small: AdamW makes steps of one size of them.
+            let hyper = Hyper { optimizer: Optimizer::Sgd { momentum: 0.0 }, learning_rate: 0.1, ..Hyper::default() };
+            trainer.train(&[job(adapter.clone(), vec![vec![rows]; 2], hyper)]).unwrap().remove(0)
+        };
+        let (beside, inside) = (train(&trainer, &carrying), train(&on_merged, &start));
+        let apart = beside.adapter.difference(&inside.adapter).norm();
+        assert!(apart < 1e-5 * inside.update_norm, "{:?}: {apart} of {}", config.architecture, inside.update_norm);
+        for (beside, inside) in beside.losses.iter().zip(&inside.losses) {
+            assert!((beside - inside).abs() < 1e-6 * inside, "{:?}: {beside} against {inside}", config.architecture);
+        }
     }
 }

@@ -184,7 +184,7 @@ fn an_adapter_that_is_cut_to_a_rank_trains_as_one_of_that_rank() {
     for optimizer in [decayed, momentum] {
         let hyper = Hyper { optimizer, learning_rate: 0.1, proximal: Some(0.5), ..Hyper::default() };
         let steps = vec![job.steps[0].clone(); 3];
-        let own = Adapter { layout: small.layout(), values: in_rank(&cut) };
+        let own = Adapter::new(small.layout(), in_rank(&cut));
         let trained = |trainer: &Trainer, adapter: Adapter| {
             let job = Job { adapter: Arc::new(adapter), hyper: hyper.clone(), steps: steps.clone(), ..job.clone() };
             trainer.train(&[job]).unwrap().remove(0).adapter

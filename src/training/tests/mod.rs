@@ -20,7 +20,7 @@ use std::sync::Arc;
 use fedreplay_sim::{Purpose, Seed, Stream};
 
 use super::{AlgorithmTerms, Hyper, Job, Numerics, Objective, Trainer};
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, BaseChange, ModuleChange};
 use crate::data::Sample;
 use crate::model::{
     Activation, Architecture, Config, DecoderVariant, Device, LoraSpec, NormPlacement, Precision, QueryKeyNorm,
@@ -136,6 +136,22 @@ pub(super) fn adapter(trainer: &Trainer, seed: u64) -> Arc<Adapter> {
         adapter.values[b].iter_mut().for_each(|v| *v = ((stream.unit() - 0.5) * 0.1) as f32);
     }
     Arc::new(adapter)
+}
+
+/// Returns a change of every module: of all elements, as factors, or nothing, by turns.
+pub(super) fn base_change(trainer: &Trainer) -> Arc<BaseChange> {
+    let mut stream = Stream::new(Seed(3), Purpose::SyntheticData, 1 << 41);
+    let mut drawn = |count: usize| (0..count).map(|_| ((stream.unit() - 0.5) * 0.1) as f32).collect::<Vec<_>>();
+    let mut modules = Vec::new();
+    for (index, module) in trainer.layout().modules.iter().enumerate() {
+        let (inputs, outputs) = (module.in_features, module.out_features);
+        modules.push(match index % 3 {
+            0 => ModuleChange::Dense(drawn(inputs * outputs)),
+            1 => ModuleChange::Factors { rank: 5, columns: drawn(5 * outputs), rows: drawn(5 * inputs) },
+            _ => ModuleChange::zero(),
+        });
+    }
+    Arc::new(BaseChange { modules })
 }
 
 fn job(adapter: Arc<Adapter>, steps: Vec<super::Step>, hyper: Hyper) -> Job {

@@ -26,18 +26,18 @@ fn a_cpu_gives_grade_b_and_portable_numerics_give_c_in_f32() {
 
 #[test]
 fn a_cpu_gives_grade_b_with_the_largest_work_of_a_run() {
-    for (precision, objective, jobs) in [
-        (Precision::F32, Objective::Sft, 1),
-        (Precision::F32, Objective::Dpo { beta: 0.1, reference: None }, 3),
-        (Precision::Bf16, Objective::Sft, 2),
-        (Precision::Nf4 { arithmetic: Arithmetic::F32, double: false }, Objective::Sft, 1),
+    for (precision, objective, jobs, changes_base) in [
+        (Precision::F32, Objective::Sft, 1, true),
+        (Precision::F32, Objective::Dpo { beta: 0.1, reference: None }, 3, false),
+        (Precision::Bf16, Objective::Sft, 2, true),
+        (Precision::Nf4 { arithmetic: Arithmetic::F32, double: false }, Objective::Sft, 1, false),
     ] {
         for config in configs() {
             let trainer = trainer(&config, precision, &["all-linear"]);
             let micro_batch = vec![sample(&config, 200, 90, 1), sample(&config, 75, 20, 2)];
             let evaluated = vec![sample(&config, 33, 9, 3), sample(&config, 8, 2, 4), sample(&config, 201, 30, 5)];
             let hyper = Hyper { dropout: 0.1, ..Hyper::default() };
-            let work = LargestWork { micro_batch, objective, hyper, jobs, evaluated };
+            let work = LargestWork { micro_batch, objective, hyper, jobs, evaluated, changes_base };
             let found = trainer.self_test_with(&work).unwrap();
             assert_eq!(found.grade(), Grade::B, "{precision:?} {objective:?} {:?}: {found:?}", config.architecture);
         }

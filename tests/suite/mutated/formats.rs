@@ -47,7 +47,7 @@ const READ_STORE: &[&str] = &[
 ];
 const SWEEP: &[&str] = &["sweep sweep.ron --out swept --store sweeps"];
 
-pub const FORMATS: [Format; 70] = [
+pub const FORMATS: [Format; 71] = [
     // Scenarios and what stands next to them.
     format("scenario.ron", &[CHECK, "plan scenario.ron --out planned"]),
     format("cataloged.ron", &["scenario check cataloged.ron --no-trial"]),
@@ -109,6 +109,10 @@ pub const FORMATS: [Format; 70] = [
     format("run/ledger/lineage/00001-00001.parquet", READ_RUN),
     format("run/adapters/round-00001/adapter_config.json", READ_ADAPTER),
     format("run/adapters/round-00001/adapter_model.safetensors", READ_ADAPTER),
+    format(
+        "merging/adapters/round-00001/adapter_and_base_change.safetensors",
+        &["verify merging", "export merging --to peft --out peft --store none", "replay merging --round 1"],
+    ),
     lenient("swept/sweep.json", SWEEP),
     lenient("swept/0001-slow-uplink-1-Mbit-s/timing/summary.json", SWEEP),
     format("whole.intoto.json", &["verify whole --signed-by lab.pub.pem"]),

@@ -18,8 +18,9 @@ use Reads::{Formats, Nothing};
 
 const KERNEL: Reads = Nothing("what the kernel says about this machine and process");
 
-const READERS: [(&str, Reads); 55] = [
+const READERS: [(&str, Reads); 56] = [
     ("adapter/peft/read.rs", Formats(&["adapter/adapter_config.json", "run/adapters/round-00001/adapter_config.json"])),
+    ("adapter/saved.rs", Formats(&["merging/adapters/round-00001/adapter_and_base_change.safetensors"])),
     ("audit/diff.rs", Formats(&["run/scenario.ron"])),
     ("benchmarks/human_eval/problems.rs", Formats(&["questions/humaneval/HumanEval.jsonl.gz"])),
     (
@@ -206,6 +207,7 @@ const PARSERS: [(&str, &[&str]); 9] = [
 /// Sources that read files of the kernel, of the store, or with limits of their own.
 const KERNEL_AND_STORE: &[&str] = &[
     "adapter/peft/read.rs",
+    "adapter/saved.rs",
     "benchmarks/human_eval/problems.rs",
     "cli/output/signals.rs",
     "diversity/endpoint.rs",

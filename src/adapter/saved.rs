@@ -1,0 +1,52 @@
+//! Adapters in a run's folder: PEFT's files, or one file of the program's own for an adapter whose base has changed, which PEFT
+//! would load onto a base that has not.
+
+use std::fs;
+use std::path::Path;
+
+use super::peft::{self, Notes};
+use super::{Adapter, AdapterError};
+
+/// File of an adapter with a change of its base.
+const WITH_CHANGE: &str = "adapter_and_base_change.safetensors";
+
+/// Returns the files of an adapter in a run's folder, by name and in the order in which they are written. The last one tells that
+/// the others are complete.
+pub fn saved_files(adapter: &Adapter, notes: &Notes) -> Vec<(&'static str, Vec<u8>)> {
+    match &adapter.base_change {
+        Some(_) => vec![(WITH_CHANGE, adapter.to_bytes())],
+        None => peft::files_of(adapter, notes).to_vec(),
+    }
+}
+
+/// Writes the files of an adapter into a folder, which is created. Each file appears under its name only when it is complete.
+///
+/// # Errors
+/// If the folder or a file cannot be written.
+pub fn save(folder: &Path, adapter: &Adapter, notes: &Notes) -> Result<(), AdapterError> {
+    fs::create_dir_all(folder).map_err(|source| AdapterError::Io { path: folder.into(), source })?;
+    for (name, bytes) in saved_files(adapter, notes) {
+        peft::write_whole(folder, name, &bytes)?;
+    }
+    Ok(())
+}
+
+/// Whether a folder holds a complete adapter.
+pub fn is_saved(folder: &Path) -> bool {
+    folder.join(peft::CONFIG).is_file() || folder.join(WITH_CHANGE).is_file()
+}
+
+/// Reads an adapter that a run saved. Those of PEFT's files may have values that are not finite.
+///
+/// # Errors
+/// If a file is missing or damaged.
+pub fn read_saved(folder: &Path) -> Result<Adapter, AdapterError> {
+    let path = folder.join(WITH_CHANGE);
+    if !path.is_file() {
+        return Ok(peft::read_recorded(folder)?.adapter);
+    }
+    peft::check_length(&path)?;
+    let bytes = fs::read(&path).map_err(|source| AdapterError::Io { path: path.clone(), source })?;
+    let content = |error: AdapterError| AdapterError::content(path.display().to_string(), error.to_string());
+    Adapter::from_bytes(&bytes).map_err(content)
+}

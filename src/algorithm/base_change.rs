@@ -1,0 +1,199 @@
+//! Methods that change the base: what of the mean of products does not fit into the server's adapter is added to the frozen
+//! weights (FLoRA, arXiv 2409.05976, section 3.2; FedEx-LoRA, arXiv 2410.09432, section 3).
+
+use std::sync::Arc;
+
+use super::{ServerRule, Update};
+use crate::adapter::{Adapter, BaseChange};
+
+impl ServerRule {
+    /// Whether it adds to the base what of the mean of products the adapter lacks.
+    pub fn merges_the_rest(self) -> bool {
+        matches!(self, Self::MergeProducts { .. } | Self::AverageAndMergeResidual)
+    }
+
+    /// Returns the server's next model with the change of the base that this rule makes of a round's updates. `next` is the
+    /// adapter after the server's step, and `weights` are those of the updates, with a sum of 1. Other rules keep the change of
+    /// the base that `server` belongs to.
+    pub fn with_base_change(self, server: &Adapter, next: Adapter, updates: &[Update], weights: &[f64]) -> Adapter {
+        match self {
+            _ if weights.iter().all(|&weight| weight == 0.0) => next.on(server.base_change.clone()),
+            Self::MergeProducts { seed, step } => {
+                let nothing = Adapter::zeros(server.layout.clone());
+                let change = with_products_around(&nothing, server, updates, weights);
+                Adapter::initial_of(server.layout.clone(), seed, step).on(Some(change))
+            }
+            Self::AverageAndMergeResidual => {
+                let change = with_products_around(&next, server, updates, weights);
+                next.on(Some(change))
+            }
+            _ => next.on(server.base_change.clone()),
+        }
+    }
+}
+
+/// Returns the change of the server's base plus s sum p_k (B_k - B)(A_k - A), with the factors A and B of `center`.
+///
+/// Around an adapter of zeros this is the mean of products. Around the mean of the factors it is that mean less the product of
+/// the means, as sum p_k = 1, and exactly zero where all A or all B agree. The means may be rounded: what is then missing is the
+/// product of two rounding errors.
+fn with_products_around(center: &Adapter, server: &Adapter, updates: &[Update], weights: &[f64]) -> Arc<BaseChange> {
+    let layout = &server.layout;
+    let before = server.base_change.as_deref().cloned().unwrap_or_else(|| BaseChange::zero(layout));
+    let less = |value: f32, center: f32| f64::from(value) - f64::from(center);
+    let mut modules = Vec::with_capacity(layout.modules.len());
+    for ((module, (a, b)), change) in layout.modules.iter().zip(layout.ranges()).zip(&before.modules) {
+        let mut products = Vec::new();
+        for (update, &weight) in updates.iter().zip(weights).filter(|(_, weight)| **weight > 0.0) {
+            let factor = weight * layout.scale();
+            for place in 0..layout.rank {
+                let of_b = b.clone().skip(place).step_by(layout.rank);
+                let of_a = a.clone().skip(place * module.in_features).take(module.in_features);
+                let column = of_b.map(|at| (factor * less(update.adapter.values[at], center.values[at])) as f32);
+                let row = of_a.map(|at| less(update.adapter.values[at], center.values[at]) as f32);
+                products.push((column.collect(), row.collect()));
+            }
+        }
+        modules.push(change.plus(module, &products));
+    }
+    Arc::new(BaseChange { modules })
+}
+
+#[cfg(test)]
+mod tests {
+    use fedreplay_sim::Seed;
+
+    use super::*;
+    use crate::adapter::{Layout, Module, ModuleChange};
+    use crate::algorithm::{ServerState, mean_update};
+
+    /// Adapters of one module of widths 2 with rank 1: A is a row, B is a column.
+    fn adapter(alpha: f64, a: [f32; 2], b: [f32; 2]) -> Adapter {
+        let module = Module { path: "m".into(), in_features: 2, out_features: 2 };
+        let layout = Layout { rank: 1, alpha, rank_stabilized: false, modules: vec![module] };
+        Adapter::new(Arc::new(layout), vec![a[0], a[1], b[0], b[1]])
+    }
+
+    /// The next model of a server with A = (1, 1) and B = 0, from clients with these adapters and weights.
+    fn next(rule: ServerRule, clients: &[Adapter], weights: &[f64]) -> Adapter {
+        let server = Adapter::new(clients[0].layout.clone(), vec![1.0, 1.0, 0.0, 0.0]);
+        let update = |(adapter, &weight)| Update { adapter, base: &server, weight, discount: 1.0 };
+        let updates: Vec<Update> = clients.iter().zip(weights).map(update).collect();
+        let mean = mean_update(4, &updates);
+        let (next, _) = rule.apply(&server, &ServerState::default(), mean.change.as_deref());
+        rule.with_base_change(&server, next, &updates, &mean.weights)
+    }
+
+    /// The change of the base as all elements.
+    fn change(adapter: &Adapter) -> [f64; 4] {
+        let mut sum = [0.0; 4];
+        match adapter.base_change.as_ref().map(|change| &change.modules[0]) {
+            None => {}
+            Some(ModuleChange::Dense(values)) => {
+                sum.iter_mut().zip(values).for_each(|(sum, &value)| *sum = f64::from(value));
+            }
+            Some(ModuleChange::Factors { columns, rows, .. }) => {
+                for (column, row) in columns.chunks_exact(2).zip(rows.chunks_exact(2)) {
+                    for (place, sum) in sum.iter_mut().enumerate() {
+                        *sum += f64::from(column[place / 2]) * f64::from(row[place % 2]);
+                    }
+                }
+            }
+        }
+        sum
+    }
+
+    /// The change of the weight as a whole: that of the base, and the adapter's product.
+    fn whole(adapter: &Adapter) -> [f64; 4] {
+        let scale = adapter.layout.scale();
+        let values: Vec<f64> = adapter.values.iter().map(|&value| value.into()).collect();
+        let mut sum = change(adapter);
+        for (place, sum) in sum.iter_mut().enumerate() {
+            *sum += scale * values[2 + place / 2] * values[place % 2];
+        }
+        sum
+    }
+
+    #[track_caller]
+    fn assert_close(found: [f64; 4], expected: [f64; 4]) {
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() <= 1e-6, "{found} against {expected}");
+        }
+    }
+
+    const FLORA: ServerRule = ServerRule::MergeProducts { seed: Seed(3), step: 1 };
+    const FEDEX: ServerRule = ServerRule::AverageAndMergeResidual;
+
+    /// The clients of the worked example of docs/methods: B1 A1 and B2 A2 are diag(2, 0) and diag(0, 4).
+    fn clients(alpha: f64) -> [Adapter; 2] {
+        [adapter(alpha, [2.0, 0.0], [1.0, 0.0]), adapter(alpha, [0.0, 4.0], [0.0, 1.0])]
+    }
+
+    #[test]
+    fn flora_adds_the_mean_of_products_and_begins_anew() {
+        for (weights, expected) in [([1.0, 1.0], [1.0, 0.0, 0.0, 2.0]), ([3.0, 1.0], [1.5, 0.0, 0.0, 1.0])] {
+            let found = next(FLORA, &clients(1.0), &weights);
+            assert_close(change(&found), expected);
+            assert_eq!(found.values, Adapter::initial_of(found.layout.clone(), Seed(3), 1).values);
+            assert_eq!(found.values[2..], [0.0, 0.0]);
+            assert_ne!(found.values, Adapter::initial(found.layout.clone(), Seed(3)).values);
+            // The scale alpha / r belongs to the products.
+            assert_close(change(&next(FLORA, &clients(2.0), &weights)), expected.map(|value| 2.0 * value));
+        }
+    }
+
+    #[test]
+    fn fedex_adds_what_the_product_of_means_lacks() {
+        for (weights, residual, mean) in [
+            ([1.0, 1.0], [0.5, -1.0, -0.5, 1.0], [1.0, 0.0, 0.0, 2.0]),
+            ([3.0, 1.0], [0.375, -0.75, -0.375, 0.75], [1.5, 0.0, 0.0, 1.0]),
+        ] {
+            let found = next(FEDEX, &clients(1.0), &weights);
+            assert_close(change(&found), residual);
+            assert_close(whole(&found), mean);
+            // With alpha / r = 2, at equal weights, that is diag(2, 4).
+            assert_close(whole(&next(FEDEX, &clients(2.0), &weights)), mean.map(|value| 2.0 * value));
+        }
+    }
+
+    #[test]
+    fn clients_that_agree_in_a_factor_leave_nothing_to_add() {
+        let of_one_a = [adapter(1.0, [0.3, 0.7], [1.0, 0.1]), adapter(1.0, [0.3, 0.7], [-0.2, 0.9])];
+        let of_one_b = [adapter(1.0, [0.3, 0.7], [0.1, 0.2]), adapter(1.0, [0.9, -0.7], [0.1, 0.2])];
+        for clients in [of_one_a, of_one_b] {
+            assert_eq!(next(FEDEX, &clients, &[1.0, 2.0]).base_change, None);
+        }
+    }
+
+    #[test]
+    fn one_client_alone_is_what_the_server_becomes() {
+        let client = [adapter(2.0, [0.3, -0.7], [1.25, 0.1])];
+        assert_eq!(next(FEDEX, &client, &[5.0]), client[0]);
+        assert_close(whole(&next(FLORA, &client, &[5.0])), whole(&client[0]));
+    }
+
+    #[test]
+    fn both_reach_the_mean_of_products_and_go_on_from_it() {
+        for rule in [FLORA, FEDEX] {
+            let first = next(rule, &clients(2.0), &[3.0, 1.0]);
+            let later = clients(2.0).map(|client| client.on(first.base_change.clone()));
+            let updates =
+                [0, 1].map(|client| Update { adapter: &later[client], base: &first, weight: 1.0, discount: 1.0 });
+            let mean = mean_update(4, &updates);
+            let (second, _) = rule.apply(&first, &ServerState::default(), mean.change.as_deref());
+            let second = rule.with_base_change(&first, second, &updates, &mean.weights);
+            // Clients began with the first change and reached diag(4, 0) and diag(0, 8) on top of it.
+            let expected = [2.0, 0.0, 0.0, 4.0];
+            let before = change(&first);
+            assert_close(whole(&second), [0, 1, 2, 3].map(|place| before[place] + expected[place]));
+        }
+    }
+
+    #[test]
+    fn a_round_without_an_update_keeps_the_change() {
+        let first = next(FLORA, &clients(1.0), &[1.0, 1.0]);
+        for rule in [FLORA, FEDEX, ServerRule::PLAIN] {
+            assert_eq!(rule.with_base_change(&first, first.clone().on(None), &[], &[]), first);
+        }
+    }
+}
