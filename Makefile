@@ -56,10 +56,12 @@ forgeries: libtorch
 	FEDREPLAY_FORGERIES=$(if $(WRITE),write,full) cargo test --release --locked --test forgeries
 
 ## Kill a run at 200 random moments and every command at 25, damage as many runs and stores, and change 20,000 inputs:
-## `make soak SOAK=1000` for more.
+## `make soak SOAK=1000` for more. `make soak SOAK=20 FIRST=4000` changes the 2,000 inputs of the seeds from 4,000 on, a part of
+## the 20,000.
 SOAK ?= 200
+FIRST ?= 0
 soak: libtorch
-	FEDREPLAY_SOAK=$(SOAK) cargo test --release --locked --test suite -- --nocapture killed:: commands_killed:: damage:: mutated::
+	FEDREPLAY_SOAK=$(SOAK) FEDREPLAY_SOAK_FIRST=$(FIRST) cargo test --release --locked --test suite -- --nocapture killed:: commands_killed:: damage:: mutated::
 
 ## One digest on this processor and on emulated ones of Intel and AMD. Installs Debian's qemu-user where it is missing.
 portable: libtorch

@@ -9,7 +9,9 @@ mod readers;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use self::formats::{FORMATS, Format};
@@ -108,24 +110,41 @@ fn changed_inputs_of_every_format_are_used_or_refused_in_one_sentence() {
     let mut tried = BTreeSet::new();
     let unread: Vec<String> = FORMATS.iter().filter_map(|format| unread(&inputs, format, &mut tried)).collect();
     assert!(unread.is_empty(), "{unread:#?}");
-    // One of each format, and 20,000 in a soak of 200 trials.
-    let count = trials(1) * if std::env::var_os("FEDREPLAY_SOAK").is_some() { 100 } else { FORMATS.len() as u64 };
+    // One of each format; a soak of 200 trials makes 20,000, on all processors.
+    let is_soak = std::env::var_os("FEDREPLAY_SOAK").is_some();
+    let count = trials(1) * if is_soak { 100 } else { FORMATS.len() as u64 };
+    let first = std::env::var("FEDREPLAY_SOAK_FIRST").map_or(0, |text| text.parse().expect("a seed"));
+    let threads = if is_soak { std::thread::available_parallelism().map_or(1, NonZeroUsize::get) } else { 1 };
+    let next = AtomicU64::new(first);
     let mut found = Vec::new();
-    for seed in 0..count {
+    let seeds =
+        || std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&seed| seed < first + count));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| faulty(&Inputs::new(), seeds()))).collect();
+        found.extend(faulty(&inputs, seeds()));
+        found.extend(others.into_iter().flat_map(|other| other.join().expect("its faults are returned")));
+    });
+    assert!(found.is_empty(), "of {count} seeds, {found:?}");
+}
+
+/// Changes an input by each seed, and returns the seeds with a fault.
+fn faulty(inputs: &Inputs, seeds: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut found = Vec::new();
+    for seed in seeds {
         let mut draws = draws(seed);
         let format = &FORMATS[seed as usize % FORMATS.len()];
         let input = inputs.input(format, &mut draws);
         let other = inputs.input(&FORMATS[draws.below(FORMATS.len() as u64) as usize], &mut draws);
         let mut bytes = input.bytes.clone();
         mutate(&mut bytes, format.extension(), &other.bytes, &mut draws);
-        if let Some(fault) = try_bytes(&inputs, format, &input, &bytes) {
+        if let Some(fault) = try_bytes(inputs, format, &input, &bytes) {
             let kept = std::env::temp_dir().join(format!("fedreplay-mutated-{seed}.{}", format.extension()));
             fs::write(&kept, &bytes).expect("a writable folder");
             println!("seed {seed}: {} is kept as {}: {fault}", input.file, kept.display());
             found.push(seed);
         }
     }
-    assert!(found.is_empty(), "of {count} seeds, {found:?}");
+    found
 }
 
 /// [byte] -- Length of a file of holes: more than there is memory, or time to read it.
