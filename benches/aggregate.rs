@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fedreplay::adapter::{Adapter, Layout, Module};
-use fedreplay::algorithm::{RobustAggregation, Update};
+use fedreplay::algorithm::{RobustAggregation, RobustContext, Update};
 use fedreplay::scenario::AggregationSpec;
 use fedreplay_sim::{Purpose, Seed, Stream};
 
@@ -53,7 +53,7 @@ fn main() {
         let mut least = f64::INFINITY;
         for _ in 0..setting("REPEATS", 3) {
             let start = Instant::now();
-            let found = aggregation.aggregate(values as usize, None, &updates);
+            let found = aggregation.aggregate(values as usize, RobustContext::default(), &updates);
             least = least.min(start.elapsed().as_secs_f64());
             assert!(found.change.is_some(), "{name} needs more clients");
         }

@@ -184,6 +184,7 @@ fn federation(clients: u32, cohort: u32, rounds: u32, protocol: Protocol) -> Fed
             memory: MemoryPolicy::Ineligible,
             protocol,
             aggregation: Span::ZERO,
+            training: Span::ZERO,
             retry: Span::from_secs(60),
         },
         detail: Detail::Tasks,

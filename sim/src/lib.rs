@@ -57,6 +57,7 @@
 //!     memory: MemoryPolicy::Ineligible,
 //!     protocol: Protocol::Synchronous(rounds_of_two),
 //!     aggregation: Span::from_secs(1),
+//!     training: Span::ZERO,
 //!     retry: Span::from_secs(60),
 //! };
 //! let federation = Federation {

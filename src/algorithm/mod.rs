@@ -33,5 +33,5 @@ pub use lora_fair::correction_of_b;
 pub use method::{ClientTerms, Method};
 pub use momentum::Momentum;
 pub use products::products_change;
-pub use robust::{RobustAggregation, RobustRule};
+pub use robust::{RobustAggregation, RobustContext, RobustRule};
 pub use server::{ServerRule, ServerState};

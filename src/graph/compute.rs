@@ -11,7 +11,7 @@ use super::work::WorkCounters;
 use super::{GraphError, attack, compress};
 use crate::adapter::Adapter;
 use crate::algorithm;
-use crate::algorithm::{AggregationError, ControlChange, MeanUpdate, ServerRule, ServerState, Update};
+use crate::algorithm::{AggregationError, ControlChange, MeanUpdate, RobustContext, ServerRule, ServerState, Update};
 use crate::data::Sample;
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Key, Store, key_of};
@@ -108,7 +108,10 @@ impl<'a> Compute<'a> {
         if let (Value::Trained(trained), UnusableUpdate::EndRun) = (&value, self.unusable_update)
             && let Some(reason) = &trained.record.unusable
         {
-            let training = format!("the training of client {client}");
+            let training = match client {
+                Some(client) => format!("the training of client {client}"),
+                None => "the training of the server".to_owned(),
+            };
             return Err(GraphError::UnusableUpdate { order: training, reason: reason.clone() });
         }
         Ok(value)
@@ -307,21 +310,28 @@ fn control(inputs: &[Value], change: &Control) -> Value {
     )))
 }
 
-/// Computes the next server model by an aggregate node. `inputs` are the server model, then update and base of each contribution, then the
-/// variates of `controls`: for each client the one after the round, then the one before it if there is one.
+/// Returns whether an update can be aggregated.
+fn is_usable(update: &Value) -> bool {
+    !matches!(update, Value::Trained(trained) if trained.record.unusable.is_some())
+}
+
+/// Computes the next server model by an aggregate node. `inputs` are the server model, then update and base of each
+/// contribution, then the server's own training if the node has one, then the variates of `controls`: for each client the one
+/// after the round, then the one before it if there is one.
 fn aggregate(node: &Node, inputs: &[Value]) -> Value {
-    let Node::Aggregate { contributions: parts, sent, release, robust, rule, begins_anew, controls, .. } = node else {
+    let Node::Aggregate { contributions: parts, sent, release, robust, root, rule, begins_anew, controls, .. } = node
+    else {
         unreachable!("the node is an aggregate")
     };
     let (server, rest) = inputs.split_first().expect("an aggregate has a server model");
-    let (pairs, variates) = rest.split_at(2 * parts.len());
+    let (pairs, rest) = rest.split_at(2 * parts.len());
+    let (root, variates) = rest.split_at(usize::from(root.is_some()));
     // Factors that a client keeps are not there for the server, nor for distances and norms of a robust rule.
     let received: Vec<Arc<Adapter>> = pairs.chunks_exact(2).map(|pair| attack::received(*sent, pair)).collect();
     let mut updates = Vec::with_capacity(parts.len());
     for ((pair, adapter), contribution) in pairs.chunks_exact(2).zip(&received).zip(parts) {
-        let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
         let weight = match rule {
-            _ if !usable || contribution.weight == 0.0 => 0.0,
+            _ if !is_usable(&pair[0]) || contribution.weight == 0.0 => 0.0,
             ServerRule::AverageByNorm => algorithm::product_norm(adapter),
             _ => contribution.weight,
         };
@@ -332,7 +342,13 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
     // The mean update is computed first, then applied by the server optimizer, then the server's variate follows.
     let (MeanUpdate { mut change, weights }, clip_norm) = match (release, robust) {
         (Some(release), _) => release.mean_update(model, server.clip_norm(), &updates),
-        (None, Some(robust)) => (robust.aggregate(model.values.len(), state.center.as_deref(), &updates), None),
+        (None, Some(robust)) => {
+            let root = root.first().filter(|root| is_usable(root));
+            let root = root.map(|root| attack::received(*sent, &[root.clone(), server.clone()]));
+            let root = root.as_deref().map(|adapter| Update { adapter, base: model, weight: 1.0, discount: 1.0 });
+            let context = RobustContext { center: state.center.as_deref(), root };
+            (robust.aggregate(model.values.len(), context, &updates), None)
+        }
         (None, None) => (algorithm::mean_update(model.values.len(), &updates), None),
     };
     // Noise is drawn for all values, and stays away from those that were not sent.

@@ -19,8 +19,8 @@ pub type NodeId = NodeIndex;
 /// Rows and settings of one client's local training.
 #[derive(Clone, Debug)]
 pub struct TrainingOrder {
-    /// For messages only: two clients with the same rows do the same work.
-    pub client: u32,
+    /// For messages only: two clients with the same rows do the same work. `None` is the server.
+    pub client: Option<u32>,
     pub rows: Arc<Rows>,
     /// Indices into `rows`, by step and micro-batch.
     pub steps: Vec<Vec<Vec<usize>>>,
@@ -118,7 +118,7 @@ pub enum Node {
     /// Trainings that share a pass over the base, where the bits of each may depend on the others.
     Cohort(Vec<Node>),
     /// Update of one training of a cohort; `client` is for messages.
-    Member { cohort: NodeId, index: usize, client: u32 },
+    Member { cohort: NodeId, index: usize, client: Option<u32> },
     /// Control variate of a client after a task that counted.
     Control(Control),
     /// Moments of a client's optimizer after a task that counted; `before` are those before it.
@@ -145,6 +145,8 @@ pub enum Node {
         release: Option<Arc<Release>>,
         /// Robust rule in the place of the mean; `None` under the mean. It does not go with a private release.
         robust: Option<RobustAggregation>,
+        /// Training of the server by itself, from `server`, for rules that read one.
+        root: Option<NodeId>,
         /// Server optimizer: turns the mean update into the next model.
         rule: ServerRule,
         /// Whether the server's moments, which are those of another rule, are dropped before the step.
@@ -215,12 +217,13 @@ impl Node {
             Self::Memory { update, base, received, before, .. } => {
                 [*update, *base, *received].into_iter().chain(*before).collect()
             }
-            Self::Aggregate { server, contributions, controls, .. } => {
-                // Server model; update and base of each contribution; control variate after and before of each client.
+            Self::Aggregate { server, contributions, root, controls, .. } => {
+                // Server model; update and base of each contribution; the server's own training; control variate after and
+                // before of each client.
                 let pairs = contributions.iter().flat_map(|c| [c.update, c.base]);
                 let changes = controls.iter().flat_map(|controls| &controls.changes);
                 let variates = changes.flat_map(|&(after, before)| std::iter::once(after).chain(before));
-                std::iter::once(*server).chain(pairs).chain(variates).collect()
+                std::iter::once(*server).chain(pairs).chain(*root).chain(variates).collect()
             }
             Self::Evaluate { model, .. } | Self::Benchmark { model, .. } => vec![*model],
         }

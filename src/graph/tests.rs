@@ -266,7 +266,7 @@ fn a_stored_value_that_the_node_cannot_have_is_computed_again() {
 fn training(client: u32) -> TrainingOrder {
     let rows = Arc::new(Rows::new(samples(4)));
     TrainingOrder {
-        client,
+        client: Some(client),
         rows,
         steps: vec![vec![vec![0, 1], vec![2]], vec![vec![3]]],
         hyper: Hyper::default(),

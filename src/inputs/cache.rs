@@ -13,7 +13,7 @@ use super::files::load_trainers;
 use super::rows::{Reader, TokenData, warn_of_left_out};
 use crate::data::ClientRows;
 use crate::model::Device;
-use crate::scenario::{Algorithm, Scenario};
+use crate::scenario::{AggregationSpec, Algorithm, Scenario};
 use crate::store::Store;
 use crate::training::{LargestWork, Numerics, Trainer};
 
@@ -54,7 +54,8 @@ impl InputCache {
     pub(super) fn data(&mut self, scenario: &Scenario, store: &Store) -> Result<TokenData, InputError> {
         let spec = &scenario.scenario;
         let is_pooled = matches!(spec.algorithm, Algorithm::Centralised);
-        let reads = (&spec.data, &spec.model, spec.seed, spec.training.objective, is_pooled);
+        let has_root = matches!(spec.server.aggregation, AggregationSpec::FlTrust { .. });
+        let reads = (&spec.data, &spec.model, spec.seed, spec.training.objective, (is_pooled, has_root));
         let key = key(&(reads, scenario.folder.as_os_str().as_encoded_bytes()));
         if let Some((_, data)) = self.data.as_ref().filter(|(known, _)| *known == key) {
             return Ok(data.clone());

@@ -79,9 +79,9 @@ pub enum InputError {
     /// No client has a row that can be trained on; the summary says why rows were left out.
     #[error("failed to find a row that can be used: {summary}")]
     NoUsableRow { summary: String },
-    /// No row of the test file can be used; the summary says why rows were left out.
-    #[error("failed to use data.test_file: {summary}")]
-    NoUsableTestRow { summary: String },
+    /// No row of the file that a field names can be used; the summary says why rows were left out.
+    #[error("failed to use {field}: {summary}")]
+    NoUsableRowIn { field: &'static str, summary: String },
     /// The model has fewer positions than the scenario's sequences.
     #[error("failed to accept data.max_seq_length: {tokens} is more than the {positions} positions of the base model")]
     TooLong { tokens: u32, positions: usize },

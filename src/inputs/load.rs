@@ -29,6 +29,8 @@ pub struct Inputs {
     /// Facts about the clients that virtual time depends on.
     pub facts: Clients,
     pub test: Option<Arc<Rows>>,
+    /// Rows that the server trains on by itself, under rules that ask for it.
+    pub root: Option<Arc<Rows>>,
     /// Scheduled benchmarks.
     pub benchmarks: Vec<Arc<ScheduledBenchmark>>,
     /// Trainers, one per device, which give the same bits.
@@ -55,7 +57,7 @@ impl Inputs {
     ) -> Result<Self, InputError> {
         // Data come first: a fault in them shows before the base model, which takes long, is loaded.
         let spec = &scenario.scenario;
-        let TokenData { clients, test, tokenizer, mut read, left_out } = shared.data(scenario, store)?;
+        let TokenData { clients, test, root, tokenizer, mut read, left_out } = shared.data(scenario, store)?;
         let (trainers, model_folder) = shared.trainers(scenario, devices, numerics, &clients)?;
         let trainer = &trainers[0];
         check_length(spec, trainer.config().max_positions)?;
@@ -80,8 +82,8 @@ impl Inputs {
             }
             read.insert("reference_adapter".to_owned(), read["initial_adapter"].clone());
         }
-        let facts = client_facts::of_rows(spec, &clients, trainer.config(), &trace)?;
-        Ok(Self { clients, facts, test, benchmarks, trainers, initial, read, left_out })
+        let facts = client_facts::of_rows(spec, &clients, root.as_deref(), trainer.config(), &trace)?;
+        Ok(Self { clients, facts, test, root, benchmarks, trainers, initial, read, left_out })
     }
 
     /// Returns the trainer on the first device.
@@ -150,9 +152,10 @@ impl PlanInputs {
         let reader = Reader::new(scenario, &none)?;
         let mut notes = Notes { read, left_out: BTreeMap::new() };
         let rows = reader.read_clients(&mut notes)?;
+        let root = reader.read_root(&mut notes)?;
         let Notes { mut read, left_out } = notes;
         reader.note_text(&mut read);
-        let clients = client_facts::of_rows(spec, &rows, &config, &trace)?;
+        let clients = client_facts::of_rows(spec, &rows, root.as_deref(), &config, &trace)?;
         Ok(Self { clients, read, left_out })
     }
 }

@@ -19,7 +19,7 @@ use crate::data::{
 };
 use crate::ledger::{Input, LeftOut};
 use crate::scenario;
-use crate::scenario::{Scenario, ScenarioSpec};
+use crate::scenario::{AggregationSpec, Scenario, ScenarioSpec};
 use crate::store::Store;
 
 /// Reader of a scenario's data.
@@ -245,11 +245,32 @@ impl<'a> Reader<'a> {
         Ok(ClientTokens { rows: TokenRows::Single(masked), faults })
     }
 
-    /// Reads the rows of the test file and tokenizes them into one list, in order.
-    fn read_test(&self, file: &Path, notes: &mut Notes) -> Result<Rows, InputError> {
+    /// Reads the rows of the test file, if the scenario has one.
+    fn read_test(&self, notes: &mut Notes) -> Result<Option<Arc<Rows>>, InputError> {
+        let Some(file) = &self.spec().data.test_file else { return Ok(None) };
+        self.read_pooled(file, ("test_data", "data.test_file"), notes).map(Some)
+    }
+
+    /// Reads the rows that the server trains on by itself, if the scenario's rule needs them.
+    ///
+    /// # Errors
+    /// The first fault of the file; or all rows that cannot be used and may not be left out.
+    pub fn read_root(&self, notes: &mut Notes) -> Result<Option<Arc<Rows>>, InputError> {
+        let AggregationSpec::FlTrust { .. } = self.spec().server.aggregation else { return Ok(None) };
+        let file = self.spec().data.root_file.as_ref().expect("the scenario's check asks for the file");
+        self.read_pooled(file, ("root_data", "data.root_file"), notes).map(Some)
+    }
+
+    /// Reads the rows of a file and tokenizes them into one list, in order. The file has a role among the inputs, and a field.
+    fn read_pooled(
+        &self,
+        file: &Path,
+        (role, field): (&str, &'static str),
+        notes: &mut Notes,
+    ) -> Result<Arc<Rows>, InputError> {
         let path = self.scenario.resolve(file);
         let (data, mut account) = self.federation(&path)?;
-        notes.read.insert("test_data".to_owned(), input(path, data.content_hash));
+        notes.read.insert(role.to_owned(), input(path, data.content_hash));
         let clients: Vec<&ClientData> = data.clients.iter().collect();
         let mut clients = self.tokenized(&clients, &mut account)?.into_iter();
         account.check()?;
@@ -258,26 +279,24 @@ impl<'a> Reader<'a> {
             pooled.append(rows);
         }
         if pooled.count() == 0 {
-            return Err(InputError::NoUsableTestRow { summary: account.summary() });
+            return Err(InputError::NoUsableRowIn { field, summary: account.summary() });
         }
-        notes.note("test_data", account.finish());
-        Ok(pooled.picked(&(0..pooled.count()).collect::<Vec<_>>()))
+        notes.note(role, account.finish());
+        Ok(Arc::new(pooled.picked(&(0..pooled.count()).collect::<Vec<_>>())))
     }
 
     /// Reads, partitions and tokenizes everything.
     ///
     /// # Errors
-    /// As [`Self::read_clients`], for the data and the test file.
+    /// As [`Self::read_clients`], for the data, the test file and the file of the server's own rows.
     pub fn read(self) -> Result<TokenData, InputError> {
         let mut notes = Notes::default();
         let clients = Arc::new(self.read_clients(&mut notes)?);
-        let mut test = None;
-        if let Some(file) = &self.spec().data.test_file {
-            test = Some(Arc::new(self.read_test(file, &mut notes)?));
-        }
+        let test = self.read_test(&mut notes)?;
+        let root = self.read_root(&mut notes)?;
         self.note_text(&mut notes.read);
         let Notes { read, left_out } = notes;
-        Ok(TokenData { clients, test, tokenizer: Arc::new(self.tokenizer), read, left_out })
+        Ok(TokenData { clients, test, root, tokenizer: Arc::new(self.tokenizer), read, left_out })
     }
 }
 
@@ -309,6 +328,8 @@ fn token_faults(count: usize, used: &[usize], skipped: &[SkippedRow]) -> Vec<Tok
 pub(super) struct TokenData {
     pub clients: Arc<Vec<ClientRows>>,
     pub test: Option<Arc<Rows>>,
+    /// Rows that the server trains on by itself.
+    pub root: Option<Arc<Rows>>,
     pub tokenizer: Arc<Tokenizer>,
     /// Path and hash of each input, by role.
     pub read: BTreeMap<String, Input>,

@@ -64,8 +64,8 @@ impl<'a> ClientStates<'a> {
 
     /// Builds the training of a client's next task from `base`, with the client's state.
     pub fn train(&self, base: NodeId, training: TrainingOrder) -> Node {
-        let control = self.controls.get(&training.client).copied();
-        let moments = self.moments.get(&training.client).copied();
+        let control = training.client.and_then(|client| self.controls.get(&client).copied());
+        let moments = training.client.and_then(|client| self.moments.get(&client).copied());
         Node::Train { base, control, moments, training }
     }
 

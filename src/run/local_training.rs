@@ -2,17 +2,21 @@
 //! update.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use fedreplay_sim::{Seed, TaskRecord};
 
 use crate::adapter::Factors;
 use crate::algorithm::Method;
-use crate::data::{PublishedSubset, StepShape, published_steps, round_rows};
+use crate::data::{PublishedSubset, Rows, StepShape, published_steps, round_rows};
 use crate::graph::TrainingOrder;
 use crate::inputs::Inputs;
 use crate::inputs::translate;
 use crate::scenario::{Batches, DropoutMasks, OptimizerState, Protocol, Scenario, ScenarioSpec, WeightsSpec};
 use crate::training::{Hyper, Objective};
+
+/// Entity of the draws for the server's own training. No client has this number.
+const SERVER_ENTITY: u32 = u32::MAX;
 
 /// Tasks of a run. The cost of a task is the same in all rounds; its training follows the settings of its round.
 pub struct Tasks<'a> {
@@ -59,17 +63,29 @@ impl Tasks<'_> {
 
     /// Returns the training of a client's task number `client_task`, from 0, with the settings of `round`, from 1.
     pub fn training(&self, client: u32, client_task: u64, round: u32) -> TrainingOrder {
-        let rows = self.inputs.clients[client as usize].train.clone();
+        let rows = &self.inputs.clients[client as usize].train;
+        TrainingOrder { client: Some(client), ..self.order(client, client_task, rows, self.step_count(client), round) }
+    }
+
+    /// Returns the server's own training in `round`, from 1, if its rule asks for one. It takes `local_steps` steps.
+    pub fn of_server(&self, round: u32) -> Option<TrainingOrder> {
+        let rows = self.inputs.root.as_ref()?;
+        Some(self.order(SERVER_ENTITY, u64::from(round - 1), rows, self.spec().training.local_steps, round))
+    }
+
+    /// Returns the training of task number `task`, from 0, of a client or the server on its rows, with the settings of `round`,
+    /// from 1. `entity` is whose draws it has.
+    fn order(&self, entity: u32, task: u64, rows: &Arc<Rows>, steps: u32, round: u32) -> TrainingOrder {
         let seed = Seed(self.spec().seed);
         // The random stream of dropout: unique per task, or the same for all tasks as in FedLLM-Bench's code.
         let stream = match self.spec().training.dropout_masks.get() {
-            DropoutMasks::PerTask => u64::from(client) << 32 | client_task,
+            DropoutMasks::PerTask => u64::from(entity) << 32 | task,
             DropoutMasks::Shared => 0,
         };
         TrainingOrder {
-            client,
-            rows,
-            steps: self.steps(client, client_task, round),
+            client: None,
+            rows: rows.clone(),
+            steps: self.steps(entity, task, rows.count(), steps, round),
             hyper: self.hyper(round),
             objective: self.objective(),
             correction: self.method(round).client.correction.map(translate::correction),
@@ -95,18 +111,17 @@ impl Tasks<'_> {
         self.spec().steps(rows as u64, self.inputs.clients.len())
     }
 
-    /// Returns the rows of a task, as indices by step and micro-batch.
-    fn steps(&self, client: u32, client_task: u64, round: u32) -> Vec<Vec<Vec<usize>>> {
+    /// Returns the rows of a task with this number of steps, as indices below `rows` by step and micro-batch.
+    fn steps(&self, entity: u32, task: u64, rows: usize, steps: u32, round: u32) -> Vec<Vec<Vec<usize>>> {
         let training = &self.spec().training;
-        let rows = self.inputs.clients[client as usize].train.count();
         let shape = StepShape {
-            steps: self.step_count(client) as usize,
+            steps: steps as usize,
             accumulation: training.gradient_accumulation as usize,
             batch_size: training.batch_size as usize,
         };
         let seed = Seed(self.spec().seed);
         match training.batches.get() {
-            Batches::Fresh => shape.cut(&round_rows(seed, u64::from(client), client_task, rows, shape.rows())),
+            Batches::Fresh => shape.cut(&round_rows(seed, u64::from(entity), task, rows, shape.rows())),
             Batches::RoundSeeded => published_steps(PublishedSubset::OfRound(round - 1), rows, shape),
             Batches::SamePrefix => published_steps(PublishedSubset::All, rows, shape),
         }

@@ -214,6 +214,7 @@ impl<'a> Planner<'a> {
                 sent,
                 release,
                 robust: None,
+                root: None,
                 rule,
                 begins_anew,
                 controls: None,
@@ -250,6 +251,7 @@ impl<'a> Planner<'a> {
         let controls = method.client.correction.map(|_| self.controls(scheduled, updates));
         let sent = self.sent(scheduled);
         let robust = self.robust(scheduled);
+        let root = self.root(scheduled, base);
         // A tier's round updates the model of the server, by the server's rule. An edge has a model of its own.
         if self.is_edge_round(round) {
             let rule = method.server.of_edges();
@@ -259,6 +261,7 @@ impl<'a> Planner<'a> {
                 sent,
                 release,
                 robust,
+                root,
                 rule,
                 begins_anew: false,
                 controls,
@@ -266,7 +269,7 @@ impl<'a> Planner<'a> {
         }
         let rule = method.server.of_version(round.version.unwrap_or(round.base_version));
         let begins_anew = self.begins_anew(rule);
-        Node::Aggregate { server: base, contributions, sent, release, robust, rule, begins_anew, controls }
+        Node::Aggregate { server: base, contributions, sent, release, robust, root, rule, begins_anew, controls }
     }
 
     /// Returns the factors that clients send in a round.
@@ -281,6 +284,12 @@ impl<'a> Planner<'a> {
             return None;
         }
         RobustAggregation::new(&self.scenario.at(self.rules_round(scheduled)).server.aggregation)
+    }
+
+    /// Adds the server's own training from its model, if the rule of the round reads one.
+    fn root(&self, scheduled: &ScheduledRound, base: NodeId) -> Option<NodeId> {
+        let training = self.tasks.of_server(self.rules_round(scheduled))?;
+        Some(self.executor.add(self.states.train(base, training)))
     }
 
     /// Takes note of the rule of the server's next step. Returns whether the moments that the server has are those of

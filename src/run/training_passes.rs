@@ -11,12 +11,15 @@ use crate::graph::TrainingOrder;
 use crate::schedule::ScheduledRound;
 use crate::training::LargestWork;
 
-/// Returns the trainings that a round of a known schedule counts, in plan order.
+/// Returns the trainings that a round of a known schedule counts, in plan order, and the server's own if it makes a version.
 pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Vec<TrainingOrder> {
     let mut trainings = Vec::with_capacity(scheduled.round.counted_tasks.len());
     for counted in &scheduled.round.counted_tasks {
         let task = scheduled.counted(counted.task);
         trainings.push(tasks.training(counted.client, u64::from(task.client_task_number), tasks.round_of(task)));
+    }
+    if scheduled.round.version.is_some() {
+        trainings.extend(tasks.of_server(scheduled.number));
     }
     trainings
 }
@@ -75,10 +78,11 @@ pub(super) fn largest_work(tasks: &Tasks, source: &ScheduleSource, jobs: usize) 
 
 /// Counts the trainings of a run with a known schedule, those of clients alone included.
 fn trainings_of(tasks: &Tasks, schedule: &[ScheduledRound]) -> usize {
-    let counted: usize = schedule.iter().map(|scheduled| scheduled.round.counted_tasks.len()).sum();
+    let of_clients: usize = schedule.iter().map(|scheduled| scheduled.round.counted_tasks.len()).sum();
+    let of_server = if tasks.inputs.root.is_some() { schedule.len() } else { 0 };
     let spec = &tasks.scenario.scenario;
     let alone = if spec.evaluation.local_baseline { tasks.inputs.clients.len() * spec.rounds as usize } else { 0 };
-    counted + alone
+    of_clients + of_server + alone
 }
 
 /// Returns the micro-batch with the most tokens in a schedule.
@@ -105,16 +109,16 @@ fn keep_largest(largest: &mut Vec<Arc<Sample>>, training: &TrainingOrder) {
     }
 }
 
-/// Returns the longest rows of one client, as many as a micro-batch has. No possible micro-batch has more tokens.
+/// Returns the longest rows of one client, or of the server, as many as a micro-batch has. No possible micro-batch has more tokens.
 fn largest_possible(tasks: &Tasks) -> Vec<Arc<Sample>> {
     // The schedule is not known, so no batch is either: an upper bound over all clients takes its place.
     let batch_size = tasks.scenario.scenario.training.batch_size as usize;
     let mut largest = Vec::new();
-    for client in tasks.inputs.clients.iter() {
-        let mut places: Vec<usize> = (0..client.train.count()).collect();
-        places.sort_by_key(|&place| std::cmp::Reverse(tokens_of(client.train.row(place))));
+    for rows in tasks.inputs.clients.iter().map(|client| &client.train).chain(&tasks.inputs.root) {
+        let mut places: Vec<usize> = (0..rows.count()).collect();
+        places.sort_by_key(|&place| std::cmp::Reverse(tokens_of(rows.row(place))));
         places.truncate(batch_size);
-        let samples = samples_of(&client.train, &places);
+        let samples = samples_of(rows, &places);
         if tokens_of(&samples) > tokens_of(&largest) {
             largest = samples;
         }

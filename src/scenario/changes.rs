@@ -2,7 +2,7 @@
 
 use super::check::{Fault, check};
 use super::compare::{FieldDifference, field_differences};
-use super::schema::{Algorithm, OptimizerState, Privacy, Protocol, ScenarioSpec, Selection};
+use super::schema::{AggregationSpec, Algorithm, OptimizerState, Privacy, Protocol, ScenarioSpec, Selection};
 use super::{Scenario, overrides};
 
 /// Scenario in force from a given round on.
@@ -102,6 +102,14 @@ fn check_changed(before: &ScenarioSpec, now: &ScenarioSpec) -> Result<(), String
     if now.training.optimizer_state == OptimizerState::Kept && old_optimizer != new_optimizer {
         return Err(
             "training.optimizer cannot become one of another kind in mid-run where clients keep its moments".into()
+        );
+    }
+    let has_root = |scenario: &ScenarioSpec| matches!(scenario.server.aggregation, AggregationSpec::FlTrust { .. });
+    if before.server.aggregation != now.server.aggregation && (has_root(before) || has_root(now)) {
+        return Err(
+            "server.aggregation cannot become, cease to be or change FlTrust in mid-run: the server's own training is \
+                    scheduled from the beginning"
+                .into(),
         );
     }
     check_protocol(&before.server.protocol, &now.server.protocol)

@@ -2,7 +2,10 @@
 //! protocol and privacy, and whether a round has the updates that the rule needs.
 
 use super::ScenarioError;
-use super::schema::{AggregationSpec, Algorithm, AttackTiming, AttackingClients, Protocol, ScenarioSpec};
+use super::quantity::Speed;
+use super::schema::{
+    AggregationSpec, Algorithm, AttackTiming, AttackingClients, FederatedLora, OptimizerState, Protocol, ScenarioSpec,
+};
 
 /// Greatest number of iterations of a rule, which bounds its time.
 const ITERATIONS_MAX: u32 = 1000;
@@ -15,6 +18,9 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
     let rule = &scenario.server.aggregation;
     if rule.is_mean() {
         return Ok(());
+    }
+    if let AggregationSpec::FlTrust { speed } = rule {
+        check_root(scenario, *speed)?;
     }
     if let Some(reason) = clash(scenario) {
         return Err(("server.aggregation".into(), format!("{} {reason}", rule.name())));
@@ -36,6 +42,35 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
         Some((parameter, message)) => Err((parameter, format!("{message}, and server.protocol.{field} is {most}"))),
         None => Ok(()),
     }
+}
+
+/// Checks what the server's own training needs.
+///
+/// # Errors
+/// The first fault, as field and message.
+fn check_root(scenario: &ScenarioSpec, speed: Speed) -> Result<(), (String, String)> {
+    if speed.0 == 0 {
+        return fault("server.aggregation.speed", "it must be above 0");
+    }
+    if scenario.data.synthetic.is_some() {
+        return fault("server.aggregation", "FlTrust trains on rows, and data.synthetic has none");
+    }
+    if scenario.data.root_file.is_none() {
+        return fault("data.root_file", "FlTrust needs a file of rows that the server trains on");
+    }
+    if scenario.training.optimizer_state == OptimizerState::Kept {
+        return fault(
+            "server.aggregation",
+            "FlTrust does not go with optimizer_state: Kept: the server's optimizer begins anew",
+        );
+    }
+    if matches!(scenario.federated_lora, FederatedLora::FedSaLora) {
+        return fault(
+            "server.aggregation",
+            "FlTrust does not go with FedSA-LoRA: the server has no B of its own to train with",
+        );
+    }
+    Ok(())
 }
 
 /// Checks that there are as many clients as the rule needs in a round that has at most one update of each.
@@ -118,7 +153,11 @@ fn clash(scenario: &ScenarioSpec) -> Option<&'static str> {
         }
         _ => {}
     }
+    let is_trusting = matches!(scenario.server.aggregation, AggregationSpec::FlTrust { .. });
     match &scenario.server.protocol {
+        protocol if is_trusting && !matches!(protocol, Protocol::Synchronous { .. }) => {
+            Some("compares updates with the server's from the same model, as in the rounds of Synchronous")
+        }
         Protocol::Asynchronous { .. } => {
             Some("compares the updates of a version, and Asynchronous has one in each; use Buffered")
         }

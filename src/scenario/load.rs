@@ -209,6 +209,7 @@ fn identified(scenario: &ScenarioSpec) -> ScenarioSpec {
     scenario.model.lora.initial = None;
     scenario.data.file = None;
     scenario.data.test_file = None;
+    scenario.data.root_file = None;
     scenario.evaluation.questions = None;
     if let Some(trace) = &mut scenario.population.trace {
         trace.clients = None;

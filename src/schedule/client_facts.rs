@@ -11,7 +11,7 @@ use super::placement::Placed;
 use super::task_cost::TaskCosts;
 use super::trace::Trace;
 use crate::adapter::Layout;
-use crate::data::{ClientRows, held_out_rows};
+use crate::data::{ClientRows, Rows, held_out_rows};
 use crate::model::Config;
 use crate::scenario::{Counts, ScenarioSpec, Synthetic};
 
@@ -36,6 +36,8 @@ pub struct Clients {
     pub costs: TaskCosts,
     /// Numbers of the clients that attack.
     pub attackers: BTreeSet<u32>,
+    /// Row of [`TaskCosts::works`] of the server's own training in a round; `None` if it does not train.
+    pub server_work: Option<u32>,
 }
 
 impl Clients {
@@ -55,13 +57,14 @@ struct Amount {
     longest_tokens: u64,
 }
 
-/// Returns the clients of a scenario with these rows, on a model of this shape.
+/// Returns the clients of a scenario with these rows, on a model of this shape. `root` are the rows that the server trains on.
 ///
 /// # Errors
 /// If the adapter does not fit the model, the sizes of a task overflow, or the trace or the attackers do not fit the data.
 pub fn of_rows(
     scenario: &ScenarioSpec,
     rows: &[ClientRows],
+    root: Option<&Rows>,
     config: &Config,
     trace: &Trace,
 ) -> Result<Clients, ScheduleError> {
@@ -72,7 +75,14 @@ pub fn of_rows(
         train_tokens: client.train.tokens(),
         longest_tokens: client.train.longest(),
     });
-    outline(scenario, amounts, |client| rows[client].id.clone(), config, trace)
+    let mut clients = outline(scenario, amounts, |client| rows[client].id.clone(), config, trace)?;
+    if let Some(root) = root {
+        let tokens = (root.tokens().div_ceil(root.count() as u64), root.longest());
+        let steps = scenario.training.local_steps;
+        let work = clients.costs.row(tokens.0, tokens.1, steps, scenario.model.lora.rank);
+        clients.server_work = Some(work.ok_or_else(|| too_large(scenario, tokens.1, config))?);
+    }
+    Ok(clients)
 }
 
 /// Returns the clients of a scenario without data, on a model of this shape.
@@ -125,16 +135,19 @@ fn outline(
         let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
         let steps = scenario.steps(amount.train_rows.into(), clients);
         let rank = scenario.rank_of(&placement.devices[place.device as usize].name);
-        let work = costs.row(mean_tokens, amount.longest_tokens, steps, rank).ok_or(ScheduleError::TaskTooLarge {
-            tokens: amount.longest_tokens,
-            batch_size: scenario.training.batch_size,
-            layers: config.layers,
-            width: config.hidden_size,
-        })?;
+        let work = costs
+            .row(mean_tokens, amount.longest_tokens, steps, rank)
+            .ok_or_else(|| too_large(scenario, amount.longest_tokens, config))?;
         let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
-    Ok(Clients { facts, placement, costs, attackers })
+    Ok(Clients { facts, placement, costs, attackers, server_work: None })
+}
+
+/// Returns the error of a task whose operations cannot be counted, of rows of up to this number of tokens.
+fn too_large(scenario: &ScenarioSpec, tokens: u64, config: &Config) -> ScheduleError {
+    let batch_size = scenario.training.batch_size;
+    ScheduleError::TaskTooLarge { tokens, batch_size, layers: config.layers, width: config.hidden_size }
 }
 
 /// Returns the name of a client: the one in the data, or one made from its number if the data are synthetic.

@@ -46,7 +46,7 @@ pub fn federation(scenario: &ScenarioSpec, clients: &Clients, detail: sim::Detai
             Some(attackers) if attackers.timing == AttackTiming::SameBuffer => clients.attackers.clone(),
             _ => BTreeSet::new(),
         },
-        server: server(scenario, clients.costs.traffic_of_edges(scenario)),
+        server: server(scenario, clients),
         detail,
     }
 }

@@ -3,12 +3,20 @@
 use fedreplay_sim as sim;
 use fedreplay_sim::{Probability, Span, Time};
 
+use super::client_facts::Clients;
 use crate::scenario::schema;
-use crate::scenario::schema::{Discount, Protocol, ScenarioSpec, Selection};
+use crate::scenario::schema::{AggregationSpec, Discount, Protocol, ScenarioSpec, Selection};
 
-/// Returns the simulated server of a scenario; `traffic` are the transfers between an edge and the server.
-pub(super) fn server(scenario: &ScenarioSpec, traffic: sim::Traffic) -> sim::Server {
+/// Returns the simulated server of a scenario with these clients.
+pub(super) fn server(scenario: &ScenarioSpec, clients: &Clients) -> sim::Server {
     let server = &scenario.server;
+    let traffic = clients.costs.traffic_of_edges(scenario);
+    let training = match (server.aggregation, clients.server_work) {
+        (AggregationSpec::FlTrust { speed }, Some(work)) => {
+            Span::of_work(clients.costs.works()[work as usize].flops, speed.0)
+        }
+        _ => Span::ZERO,
+    };
     sim::Server {
         rounds: scenario.rounds,
         selection: selection(server.selection.get()),
@@ -22,6 +30,7 @@ pub(super) fn server(scenario: &ScenarioSpec, traffic: sim::Traffic) -> sim::Ser
         },
         protocol: protocol(&server.protocol, traffic),
         aggregation: Span(server.aggregation_time.0),
+        training,
         retry: Span(server.retry.0),
     }
 }

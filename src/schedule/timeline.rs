@@ -241,8 +241,8 @@ fn between(before: &ScenarioSpec, now: &ScenarioSpec, clients: &Clients) -> Vec<
         let every_second_round = Some(even).filter(|&even| even != traffic);
         changes.push(Intervention::SetTraffic { traffic, every_second_round });
     }
-    let old_server = server(before, clients.costs.traffic_of_edges(before));
-    let new_server = server(now, clients.costs.traffic_of_edges(now));
+    let old_server = server(before, clients);
+    let new_server = server(now, clients);
     if old_server.selection != new_server.selection {
         changes.push(Intervention::SetSelection(new_server.selection));
     }

@@ -3,7 +3,7 @@
 
     python tests/reference/make_robust.py
 
-The output is in src/algorithm/robust/tests.rs. For each rule, the first line is the aggregate, the second the mean factor on each
+The output is in src/algorithm/robust/tests.rs, of FLTrust in trust.rs. For each rule, the first line is the aggregate, the second the mean factor on each
 update over the six numbers. Bulyan takes seven clients, since it needs 4 f + 3.
 """
 
@@ -95,6 +95,13 @@ def centered_clipping(x, center, radius, iterations):
     return center, factors
 
 
+def fl_trust(x, root):
+    norms = np.linalg.norm(x, axis=1)
+    trust = np.maximum(0, x @ root / norms / np.linalg.norm(root))
+    factors = trust * np.linalg.norm(root) / norms / trust.sum()
+    return factors @ x, factors
+
+
 weights = SAMPLES / SAMPLES.sum()
 show("median", *median(UPDATES))
 show("trimmed mean, 0.2", *trimmed_mean(UPDATES, 0.2))
@@ -108,3 +115,5 @@ show("norm bounding, 2.5", *norm_bounding(UPDATES, weights, 2.5))
 first = centered_clipping(UPDATES, np.zeros(6), 1.5, 2)
 show("centered clipping, radius 1.5, 2 iterations", *first)
 show("the round after", *centered_clipping(UPDATES, first[0].astype(np.float32).astype(float), 1.5, 2))
+show("FLTrust", *fl_trust(UPDATES, MORE[0]))
+show("FLTrust, a server that trusts the last client alone", *fl_trust(UPDATES, -UPDATES[0]))

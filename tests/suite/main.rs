@@ -66,6 +66,7 @@ mod tool_dialogues;
 mod traced;
 mod traces;
 mod training;
+mod trust;
 mod values;
 mod views;
 mod virtual_time;

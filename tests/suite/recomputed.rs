@@ -156,6 +156,11 @@ pub fn adapters(run: &Path, store: &Path, kind: &str) -> Vec<Vec<f64>> {
     results(run, kind).iter().map(|key| adapter(&store, key)).collect()
 }
 
+/// Returns the adapter of a stored result.
+pub fn stored(store: &Path, key: &str) -> Vec<f64> {
+    adapter(&Store::open_existing(store).expect("the store of the run"), key)
+}
+
 /// Returns the keys of what is put in the place of updates on their way to the server, by the keys of what they replace: attacks of
 /// trainings, and compressed changes of either.
 pub fn replacements(run: &Path) -> BTreeMap<String, String> {

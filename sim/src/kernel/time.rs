@@ -98,7 +98,7 @@ impl Span {
     ///
     /// # Panics
     /// If the rate is zero.
-    pub(crate) fn of_work(work: u64, rate_per_s: u64) -> Self {
+    pub fn of_work(work: u64, rate_per_s: u64) -> Self {
         assert!(rate_per_s > 0, "work at rate 0 never ends");
         let ns = (u128::from(work) * u128::from(NS_PER_S)).div_ceil(u128::from(rate_per_s));
         Span(u64::try_from(ns).unwrap_or(u64::MAX))

@@ -28,6 +28,10 @@ pub struct Server {
     pub protocol: Protocol,
     /// Time from the close of a round to the next dispatch: aggregation and evaluation.
     pub aggregation: Span,
+    /// Time that the server trains by itself in each round, from its opening on. Zero under protocols other than
+    /// synchronous rounds. The time of the aggregation begins at the round's close, or when this time is over, if that is
+    /// later.
+    pub training: Span,
     /// Time until the server tries again after a round that failed at once because no candidates were available; above
     /// zero.
     pub retry: Span,

@@ -9,7 +9,7 @@ use crate::random::Probability;
 use crate::server::Protocol;
 
 /// Longest nominal duration of one phase of a task: ten years. A longer one is probably a mistake of units.
-const LONGEST: Span = Span::from_secs(10 * 365 * 86_400);
+pub(super) const LONGEST: Span = Span::from_secs(10 * 365 * 86_400);
 
 impl Federation {
     /// Checks clients and all tables of classes.

@@ -1,5 +1,6 @@
 //! Validation of the settings of selection and protocol.
 
+use super::population::LONGEST;
 use super::{Fault, Invalid, Place, first_zero};
 use crate::federation::Federation;
 use crate::kernel::Span;
@@ -40,6 +41,12 @@ impl Protocol {
 fn server_fault(server: &Server, clients: u32) -> Option<Fault> {
     if let Some(fault) = first_zero(&[("rounds", server.rounds.into())]) {
         return Some(fault);
+    }
+    if server.training > Span::ZERO && !matches!(server.protocol, Protocol::Synchronous(_)) {
+        return Some(Fault::new("training", server.training, "0: only the server of synchronous rounds trains"));
+    }
+    if server.training > LONGEST {
+        return Some(Fault::new("training", server.training, format!("at most {LONGEST}")));
     }
     if server.retry == Span::ZERO {
         return Some(Fault::new("retry", server.retry, "a time above zero"));

@@ -43,6 +43,21 @@ fn transfers_of_every_second_round() {
 }
 
 #[test]
+fn rounds_wait_for_the_training_of_the_server() {
+    // Updates arrive after 5 s; the server trains for 8 s from the opening of each round.
+    let mut world = seconds(&[4, 5], synchronous(2, 0, None), 3);
+    world.server.training = Span::from_secs(8);
+    assert_eq!(rounds(&play(world)), ["0: 0-5 [0/0 1/0]", "0: 8-13 [0/0 1/0]", "0: 16-21 [0/0 1/0]"]);
+    let policy = Buffered { concurrency: 2, buffer: 2, staleness_max: None, losses_max: 9 };
+    let mut buffered = seconds(&[4, 5], Protocol::Buffered(policy), 3);
+    buffered.server.training = Span::from_secs(8);
+    assert!(Simulation::new(buffered).is_err_and(|error| error.to_string().contains("training")));
+    let mut endless = seconds(&[4, 5], synchronous(2, 0, None), 3);
+    endless.server.training = Span(u64::MAX);
+    assert!(Simulation::new(endless).is_err_and(|error| error.to_string().contains("training")));
+}
+
+#[test]
 fn semi_synchronous_windows() {
     let policy = SemiSynchronous { window: Span::from_secs(6), concurrency: 2, minimum: 1, staleness_max: 3 };
     // Tasks of 4 and 8 s; windows of 6 s. Client 0 counts in each; client 1 in the second, from version 0: staleness 1.

@@ -32,6 +32,7 @@ pub fn federation(clients: usize, protocol: Protocol, rounds: u32) -> Federation
             memory: MemoryPolicy::Ineligible,
             protocol,
             aggregation: Span::ZERO,
+            training: Span::ZERO,
             retry: Span::from_secs(60),
         },
         detail: Detail::Events,

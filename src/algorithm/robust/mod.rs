@@ -11,6 +11,7 @@ mod geometric_median;
 mod krum;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::sync::Arc;
 
@@ -55,6 +56,17 @@ pub enum RobustRule {
         radius: f64,
         iterations: u32,
     },
+    /// Mean by trust scores, of updates with the length of the server's own.
+    FlTrust,
+}
+
+/// State and update of the server that a rule reads besides the updates of clients.
+#[derive(Clone, Copy, Default)]
+pub struct RobustContext<'a> {
+    /// State that [`RobustAggregation::next_center`] returned after the round before.
+    pub center: Option<&'a Adapter>,
+    /// Update that the server has trained by itself (FLTrust); `None` if it is unusable.
+    pub root: Option<Update<'a>>,
 }
 
 /// Robust rule, and the number of updates that it needs.
@@ -67,7 +79,7 @@ pub enum RobustRule {
 /// use std::sync::Arc;
 ///
 /// use fedreplay::adapter::{Adapter, Layout, Module};
-/// use fedreplay::algorithm::{RobustAggregation, Update};
+/// use fedreplay::algorithm::{RobustAggregation, RobustContext, Update};
 /// use fedreplay::scenario::AggregationSpec;
 ///
 /// let module = Module { path: "m".into(), in_features: 1, out_features: 1 };
@@ -79,7 +91,7 @@ pub enum RobustRule {
 ///     .map(|adapter| Update { adapter, base: &server, weight: 1.0, discount: 1.0 })
 ///     .collect();
 /// let median = RobustAggregation::new(&AggregationSpec::Median).expect("it is not the mean");
-/// let found = median.aggregate(2, None, &updates);
+/// let found = median.aggregate(2, RobustContext::default(), &updates);
 /// assert_eq!(found.change, Some(vec![2.0, 0.0]));
 /// // Each of the first two has the median of one of two coordinates.
 /// assert_eq!(found.weights, [0.5, 0.5, 0.0]);
@@ -112,21 +124,23 @@ impl RobustAggregation {
             AggregationSpec::CenteredClipping { radius, iterations } => {
                 RobustRule::CenteredClipping { radius, iterations }
             }
+            AggregationSpec::FlTrust { .. } => RobustRule::FlTrust,
         };
         Some(Self { rule, least_updates: aggregation.least_updates() })
     }
 
-    /// Combines a round's updates of adapters with this number of values. `center` is the state that
-    /// [`Self::next_center`] returned after the round before.
+    /// Combines a round's updates of adapters with this number of values.
     ///
     /// The weights of the result are, for each update, the mean over all values of the factor with which the update's
     /// change is part of the result, its discount included. Updates without weight and those with values that are not
-    /// finite are left out. If fewer are left than the rule needs, there is no change, and all weights are 0.
-    pub fn aggregate(&self, parameters: usize, center: Option<&Adapter>, updates: &[Update]) -> MeanUpdate {
+    /// finite are left out. If fewer are left than the rule needs, or if FLTrust trusts none, there is no change, and all
+    /// weights are 0.
+    pub fn aggregate(&self, parameters: usize, context: RobustContext, updates: &[Update]) -> MeanUpdate {
+        let no_change = MeanUpdate { change: None, weights: vec![0.0; updates.len()] };
         let changes = Changes::new(parameters, updates);
         let count = changes.count();
         if (count as u64) < self.least_updates.max(1) {
-            return MeanUpdate { change: None, weights: vec![0.0; updates.len()] };
+            return no_change;
         }
         let (change, factors) = match self.rule {
             RobustRule::Median => coordinates::median(&changes),
@@ -144,11 +158,18 @@ impl RobustAggregation {
             }
             RobustRule::NormBounding { bound } => clipping::norm_bounding(&changes, bound),
             RobustRule::CenteredClipping { radius, iterations } => {
-                let center = match center {
+                let center = match context.center {
                     Some(center) => center.values.iter().map(|&value| f64::from(value)).collect(),
                     None => vec![0.0; parameters],
                 };
                 clipping::centered_clipping(&changes, center, radius, iterations)
+            }
+            RobustRule::FlTrust => {
+                let root = Changes::new(parameters, context.root.as_slice());
+                match trust::fl_trust(&changes, &root) {
+                    Some(found) => found,
+                    None => return no_change,
+                }
             }
         };
         MeanUpdate { change: Some(change), weights: changes.by_update(updates.len(), &factors) }

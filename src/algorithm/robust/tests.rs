@@ -9,7 +9,7 @@ use super::*;
 use crate::adapter::{Layout, Module};
 use crate::algorithm::ServerRule;
 
-const UPDATES: [[f32; 6]; 7] = [
+pub(super) const UPDATES: [[f32; 6]; 7] = [
     [0.5, -1.0, 0.25, 2.0, 0.0, -0.75],
     [0.75, -0.5, 0.5, 1.5, 0.125, -1.0],
     [0.25, -1.25, 0.0, 2.5, -0.25, -0.5],
@@ -38,7 +38,7 @@ fn rule(aggregation: AggregationSpec) -> RobustAggregation {
 }
 
 /// Returns an adapter of rank 1 with these values, of which there is an even number.
-fn adapter(values: &[f32]) -> Adapter {
+pub(super) fn adapter(values: &[f32]) -> Adapter {
     let features = values.len() / 2;
     let modules = vec![Module { path: "m".into(), in_features: features, out_features: features }];
     Adapter::new(Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules }), values.to_vec())
@@ -52,7 +52,7 @@ fn aggregate(aggregation: AggregationSpec, changes: &[Vec<f32>], weights: &[f64]
     let pairs = trained.iter().zip(weights);
     let updates: Vec<Update> =
         pairs.map(|(adapter, &weight)| Update { adapter, base: &server, weight, discount: 1.0 }).collect();
-    rule(aggregation).aggregate(changes[0].len(), None, &updates)
+    rule(aggregation).aggregate(changes[0].len(), RobustContext::default(), &updates)
 }
 
 fn first(count: usize) -> Vec<Vec<f32>> {
@@ -176,7 +176,7 @@ fn centered_clipping_goes_on_from_the_aggregate_of_the_round_before() {
     let updates: Vec<Update> =
         trained.iter().map(|adapter| Update { adapter, base: &server, weight: 1.0, discount: 1.0 }).collect();
     let center = rule(clipping).next_center(&server, None, Some(&first_round)).expect("it keeps one");
-    let second = rule(clipping).aggregate(6, Some(&center), &updates);
+    let second = rule(clipping).aggregate(6, RobustContext { center: Some(&center), root: None }, &updates);
     assert_close(
         &second.change.expect("there are updates"),
         &[
@@ -209,7 +209,7 @@ fn identical_updates_give_that_update() {
             }
             other => other,
         };
-        let found = rule(aggregation).aggregate(6, None, &updates);
+        let found = rule(aggregation).aggregate(6, RobustContext::default(), &updates);
         let (next, _) = ServerRule::PLAIN.apply(&server, &ServerState::default(), found.change.as_deref());
         assert_eq!(next.values, update, "{aggregation:?}");
         assert!((found.weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{aggregation:?}");
@@ -257,7 +257,7 @@ fn discounts_shorten_updates_before_the_rule() {
         let combine = |adapters: &[Adapter], discount| {
             let updates: Vec<Update> =
                 adapters.iter().map(|adapter| Update { adapter, base: &server, weight: 1.0, discount }).collect();
-            rule(aggregation).aggregate(6, None, &updates)
+            rule(aggregation).aggregate(6, RobustContext::default(), &updates)
         };
         let (discounted, plain) = (combine(&trained, 0.5), combine(&halved, 1.0));
         assert_eq!(discounted.change, plain.change, "{aggregation:?}");

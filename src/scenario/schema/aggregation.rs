@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::super::quantity::Speed;
 use super::unit;
 use crate::scenario::range;
 
@@ -69,6 +70,13 @@ pub enum AggregationSpec {
         #[serde(default = "one", deserialize_with = "range::at_least_one")]
         iterations: u32,
     },
+    /// FLTrust (Cao et al. 2021), without weights: in each round, the server trains on `data.root_file` from the model that
+    /// the clients get. Each update is brought to the length of the server's own one, and they are averaged by their
+    /// cosine with it, those with a cosine below 0 left out. `Synchronous` only.
+    FlTrust {
+        /// [FLOP/s] Effective speed of the server in training, which takes the same number of steps as a client's -- above 0.
+        speed: Speed,
+    },
 }
 
 impl AggregationSpec {
@@ -89,6 +97,7 @@ impl AggregationSpec {
             Self::GeometricMedian { .. } => "GeometricMedian",
             Self::NormBounding { .. } => "NormBounding",
             Self::CenteredClipping { .. } => "CenteredClipping",
+            Self::FlTrust { .. } => "FlTrust",
         }
     }
 
@@ -99,7 +108,8 @@ impl AggregationSpec {
             | Self::Median
             | Self::GeometricMedian { .. }
             | Self::NormBounding { .. }
-            | Self::CenteredClipping { .. } => 1,
+            | Self::CenteredClipping { .. }
+            | Self::FlTrust { .. } => 1,
             // The smallest n of which the share trim, rounded down, is at least one value.
             Self::TrimmedMean { trim } => {
                 let near = (1.0 / trim).floor() as u64;

@@ -206,6 +206,10 @@ pub struct Data {
     /// File of rows for the global test loss, which no client has. Relative to the scenario file.
     #[serde(default)]
     pub test_file: Option<PathBuf>,
+    /// File of rows that the server trains on under `server.aggregation: FlTrust`; other rules do not read it. Relative to the
+    /// scenario file. `None` is not written out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_file: Option<PathBuf>,
     /// System prompt of the rows that bring none of their own. Under a template that is not the model's own it takes the
     /// place of the sentences that the template begins with. `None`, which is not written out, sets none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

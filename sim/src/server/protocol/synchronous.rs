@@ -43,6 +43,8 @@ pub(crate) struct SynchronousState {
     aggregator: Aggregator,
     rounds: u32,
     aggregation: Span,
+    /// Time that the server trains by itself in each round.
+    training: Span,
     retry: Span,
     /// Whether a round waits for all of its tasks, as with Poisson selection.
     waits_for_all: bool,
@@ -64,6 +66,7 @@ impl SynchronousState {
             aggregator,
             rounds,
             aggregation: server.aggregation,
+            training: server.training,
             retry: server.retry,
             waits_for_all: matches!(server.selection, Selection::Poisson { .. }),
             round: 0,
@@ -160,16 +163,27 @@ impl SynchronousState {
             Err(cut_short.unwrap_or(Failure::TooFewSurvived))
         };
         // A round that failed in no time would fail again at once, without end: it is retried after a longer wait.
-        let failed_at_once = result.is_err() && now == self.opened_at;
+        let is_failed = result.is_err();
+        let failed_at_once = is_failed && now == self.opened_at;
         acts.push(Act::Close { aggregator, round, result });
         self.is_open = false;
         self.round += 1;
         if self.round == self.rounds {
             acts.push(Act::Finish);
         } else {
-            let after = if failed_at_once { self.retry } else { self.aggregation };
+            let after = if failed_at_once { self.retry } else { self.time_to_next(now, is_failed) };
             acts.push(Act::Wake { aggregator, after });
         }
+    }
+
+    /// Returns the time from the close of a round at `now` to the next dispatch. A server whose round has failed does not need
+    /// what it trains.
+    fn time_to_next(&self, now: Time, is_failed: bool) -> Span {
+        if is_failed {
+            return self.aggregation;
+        }
+        let trained_at = self.opened_at.after(self.training).max(now);
+        trained_at.after(self.aggregation).since(now)
     }
 
     /// Returns whether this is the open round.
@@ -215,6 +229,26 @@ mod tests {
         react(100, upload(0, 0, 0), "");
         react(100, Fact::Deadline { aggregator: 0, round: 0 }, "stop:late close1 wake+7");
         react(107, upload(1, 0, 0), "reject1:late");
+    }
+
+    /// The server trains 50 ns from the opening of each round, and aggregates 7 ns after that.
+    #[test]
+    fn the_next_round_waits_for_the_training_of_the_server_unless_a_round_fails() {
+        let mut state = state(2, 0, 2, 4);
+        state.training = Span(50);
+        let mut react = |at, fact, expected| check(|now, fact, acts| state.react(now, fact, acts), at, fact, expected);
+        react(0, OPEN, "open0 deadline@100 recruit2");
+        react(0, sent(2), "");
+        react(10, upload(0, 0, 0), "");
+        react(20, upload(1, 0, 0), "stop:cancelled close2 wake+37");
+        react(57, OPEN, "open1 deadline@157 recruit2");
+        react(57, sent(2), "");
+        react(67, upload(0, 1, 1), "");
+        react(127, upload(1, 1, 1), "stop:cancelled close2 wake+7");
+        react(134, OPEN, "open2 deadline@234 recruit2");
+        react(134, sent(2), "");
+        react(140, Fact::Lost { aggregator: 0, round: 2 }, "");
+        react(141, Fact::Lost { aggregator: 0, round: 2 }, "stop:cancelled fail:too_few_survived wake+7");
     }
 
     #[test]

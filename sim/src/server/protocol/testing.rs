@@ -13,6 +13,7 @@ pub(super) fn server(protocol: Protocol, rounds: u32) -> Server {
         memory: MemoryPolicy::Ineligible,
         protocol,
         aggregation: Span(7),
+        training: Span::ZERO,
         retry: Span(60),
     }
 }
