@@ -48,6 +48,14 @@ fn more_than_a_buffer_wait_for_an_empty_one() {
 }
 
 #[test]
+fn a_client_that_is_about_to_get_a_task_can_fill_the_buffer() {
+    // Three colluders are ready at 5, with one update in a buffer of three. Client 0 arrives at 8 and gets its next task at that
+    // instant: it fills the buffer at 12, and theirs fill the next one.
+    let run = collude(&[4, 5, 5, 5], &[1, 2, 3], buffered(4, 3), 2);
+    assert_eq!(rounds(&run), ["0: 0-12 [0/0 0/0 0/0]", "0: 12-12 [1/1 2/1 3/1]"]);
+}
+
+#[test]
 fn they_do_not_wait_where_nobody_else_can_fill_the_buffer() {
     // Ready at 4 and 6 with an empty buffer of three; at 10 and 12 with one place, which nobody else can fill: client 0, whose task
     // is the older one, fills it. Client 1 waits for its next task until 16, and both begin the next buffer. Client 0 fills that at
