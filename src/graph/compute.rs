@@ -310,11 +310,6 @@ fn control(inputs: &[Value], change: &Control) -> Value {
     )))
 }
 
-/// Returns whether an update can be aggregated.
-fn is_usable(update: &Value) -> bool {
-    !matches!(update, Value::Trained(trained) if trained.record.unusable.is_some())
-}
-
 /// Computes the next server model by an aggregate node. `inputs` are the server model, then update and base of each
 /// contribution, then the server's own training if the node has one, then the variates of `controls`: for each client the one
 /// after the round, then the one before it if there is one.
@@ -330,8 +325,9 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
     let received: Vec<Arc<Adapter>> = pairs.chunks_exact(2).map(|pair| attack::received(*sent, pair)).collect();
     let mut updates = Vec::with_capacity(parts.len());
     for ((pair, adapter), contribution) in pairs.chunks_exact(2).zip(&received).zip(parts) {
+        let usable = !matches!(&pair[0], Value::Trained(trained) if trained.record.unusable.is_some());
         let weight = match rule {
-            _ if !is_usable(&pair[0]) || contribution.weight == 0.0 => 0.0,
+            _ if !usable || contribution.weight == 0.0 => 0.0,
             ServerRule::AverageByNorm => algorithm::product_norm(adapter),
             _ => contribution.weight,
         };
@@ -343,9 +339,9 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
     let (MeanUpdate { mut change, weights }, clip_norm) = match (release, robust) {
         (Some(release), _) => release.mean_update(model, server.clip_norm(), &updates),
         (None, Some(robust)) => {
-            let root = root.first().filter(|root| is_usable(root));
-            let root = root.map(|root| attack::received(*sent, &[root.clone(), server.clone()]));
-            let root = root.as_deref().map(|adapter| Update { adapter, base: model, weight: 1.0, discount: 1.0 });
+            // Clients train the factors that they send, and so does the server. An unusable training has changed nothing.
+            let root = root.first().map(Value::adapter);
+            let root = root.map(|adapter| Update { adapter, base: model, weight: 1.0, discount: 1.0 });
             let context = RobustContext { center: state.center.as_deref(), root };
             (robust.aggregate(model.values.len(), context, &updates), None)
         }

@@ -65,7 +65,7 @@ pub enum RobustRule {
 pub struct RobustContext<'a> {
     /// State that [`RobustAggregation::next_center`] returned after the round before.
     pub center: Option<&'a Adapter>,
-    /// Update that the server has trained by itself (FLTrust); `None` if it is unusable.
+    /// Update that the server has trained by itself (FLTrust).
     pub root: Option<Update<'a>>,
 }
 
