@@ -85,7 +85,10 @@ impl BaseChange {
     /// Returns the names of its tensors in a file.
     pub(super) fn names(&self, layout: &Layout) -> impl Iterator<Item = String> {
         let modules = self.modules.iter().zip(&layout.modules);
-        modules.flat_map(|(change, module)| change.parts().map(|(name, _)| tensor_name(module, name)))
+        modules.flat_map(|(change, module)| {
+            let parts = change.parts().into_iter().filter(|(_, values)| !values.is_empty());
+            parts.map(|(name, _)| tensor_name(module, name))
+        })
     }
 
     /// Reads the change from a file; `None` if the file has none.

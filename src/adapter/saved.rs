@@ -8,7 +8,7 @@ use super::peft::{self, Notes};
 use super::{Adapter, AdapterError};
 
 /// File of an adapter with a change of its base.
-const WITH_CHANGE: &str = "adapter_and_base_change.safetensors";
+pub(super) const WITH_CHANGE: &str = "adapter_and_base_change.safetensors";
 
 /// Returns the files of an adapter in a run's folder, by name and in the order in which they are written. The last one tells that
 /// the others are complete.
@@ -36,7 +36,7 @@ pub fn is_saved(folder: &Path) -> bool {
     folder.join(peft::CONFIG).is_file() || folder.join(WITH_CHANGE).is_file()
 }
 
-/// Reads an adapter that a run saved. Those of PEFT's files may have values that are not finite.
+/// Reads an adapter that a run saved. Its values may be NaN or infinite, if it has diverged.
 ///
 /// # Errors
 /// If a file is missing or damaged.
@@ -48,5 +48,5 @@ pub fn read_saved(folder: &Path) -> Result<Adapter, AdapterError> {
     peft::check_length(&path)?;
     let bytes = fs::read(&path).map_err(|source| AdapterError::Io { path: path.clone(), source })?;
     let content = |error: AdapterError| AdapterError::content(path.display().to_string(), error.to_string());
-    Adapter::from_bytes(&bytes).map_err(content)
+    Adapter::from_recorded_bytes(&bytes).map_err(content)
 }

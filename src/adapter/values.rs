@@ -10,6 +10,9 @@ use safetensors::tensor::{Dtype, TensorView};
 use super::{AdapterError, BaseChange, Layout};
 use crate::store::{parse_json, without_panic};
 
+/// Name of the bytes of an adapter in messages.
+const BYTES: &str = "the bytes of an adapter";
+
 /// Key of the layout in the header of a stored adapter.
 const LAYOUT_KEY: &str = "fedreplay.layout";
 
@@ -142,23 +145,35 @@ impl Adapter {
     /// Deserializes an adapter from the bytes of [`Adapter::to_bytes`].
     ///
     /// # Errors
-    /// If the bytes are not such a file, or are incomplete.
+    /// If the bytes are not such a file, are incomplete, or have a value that is not finite.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, AdapterError> {
-        const WHAT: &str = "the bytes of an adapter";
+        let adapter = Self::from_recorded_bytes(bytes)?;
+        match adapter.is_finite() {
+            true => Ok(adapter),
+            false => Err(AdapterError::content(BYTES, "a value is NaN or infinite")),
+        }
+    }
+
+    /// Deserializes an adapter like [`Adapter::from_bytes`], whose values may be NaN or infinite: a run records a model that has
+    /// diverged too.
+    ///
+    /// # Errors
+    /// As [`Adapter::from_bytes`], but for the values.
+    pub(super) fn from_recorded_bytes(bytes: &[u8]) -> Result<Self, AdapterError> {
         let read = without_panic(|| SafeTensors::read_metadata(bytes).map_err(|error| error.to_string()));
-        let (_, header) = read.flatten().map_err(|reason| AdapterError::safetensors(WHAT, reason))?;
+        let (_, header) = read.flatten().map_err(|reason| AdapterError::safetensors(BYTES, reason))?;
         let text = header.metadata().as_ref().and_then(|entries| entries.get(LAYOUT_KEY));
-        let text = text.ok_or_else(|| AdapterError::content(WHAT, format!("no {LAYOUT_KEY} in the header")))?;
+        let text = text.ok_or_else(|| AdapterError::content(BYTES, format!("no {LAYOUT_KEY} in the header")))?;
         let layout: Layout = parse_json(text.as_bytes())
-            .map_err(|e| AdapterError::content(WHAT, format!("{LAYOUT_KEY} is not a layout: {e}")))?;
+            .map_err(|e| AdapterError::content(BYTES, format!("{LAYOUT_KEY} is not a layout: {e}")))?;
         // Memory is taken by the layout, so it may not be of more values than the file can have.
         let values = layout.modules.iter().try_fold(0_usize, |sum, module| {
             module.in_features.checked_add(module.out_features)?.checked_mul(layout.rank)?.checked_add(sum)
         });
         if values.is_none_or(|values| values > bytes.len()) {
-            return Err(AdapterError::content(WHAT, format!("{LAYOUT_KEY} is of more values than the file has")));
+            return Err(AdapterError::content(BYTES, format!("{LAYOUT_KEY} is of more values than the file has")));
         }
-        Self::from_safetensors(WHAT, bytes, Arc::new(layout))
+        Self::from_safetensors(BYTES, bytes, Arc::new(layout))
     }
 
     /// Serializes the tensors as a safetensors file under PEFT's names.
@@ -174,31 +189,27 @@ impl Adapter {
         })
     }
 
-    /// Reads tensors under PEFT's names into the order of `layout`. The types F32, F16 and BF16 are accepted.
+    /// Reads tensors under PEFT's names into the order of `layout`, with a change of the base if there is one. The types F32, F16 and BF16 are accepted.
     ///
     /// # Errors
-    /// If the file is damaged, its tensors are not those of the layout, or a value is not finite.
-    pub(super) fn from_safetensors(what: &str, bytes: &[u8], layout: Arc<Layout>) -> Result<Self, AdapterError> {
+    /// If the file is damaged, or its tensors are not those of the layout.
+    fn from_safetensors(what: &str, bytes: &[u8], layout: Arc<Layout>) -> Result<Self, AdapterError> {
         let file = opened(what, bytes)?;
         let mut adapter = Self::zeros(layout.clone());
-        adapter.base_change =
-            BaseChange::read(&file, &layout).map_err(|reason| AdapterError::content(what, reason))?.map(Arc::new);
+        let change = BaseChange::read(&file, &layout).map_err(|reason| AdapterError::content(what, reason))?;
+        let names_of_change: Vec<String> = change.iter().flat_map(|change| change.names(&layout)).collect();
+        adapter = adapter.on(change.map(Arc::new));
         let tensors = layout.tensors();
         for (name, shape, range) in &tensors {
             read_tensor(&file, name, shape, &mut adapter.values[range.clone()])
                 .map_err(|reason| AdapterError::content(what, reason))?;
         }
         // A tensor that is not part of the layout would be ignored silently. The smallest name makes the error stable.
-        let known: HashSet<String> = match &adapter.base_change {
-            Some(change) => change.names(&layout).chain(layout.tensors().into_iter().map(|(name, ..)| name)).collect(),
-            None => tensors.iter().map(|(name, ..)| name.clone()).collect(),
-        };
-        let extra = file.names().into_iter().filter(|name| !known.contains(*name)).min();
+        let names = tensors.iter().map(|(name, ..)| name).chain(&names_of_change);
+        let known: HashSet<&str> = names.map(String::as_str).collect();
+        let extra = file.names().into_iter().filter(|name| !known.contains(name)).min();
         if let Some(extra) = extra {
             return Err(AdapterError::content(what, format!("tensor {extra} belongs to no adapted module")));
-        }
-        if !adapter.is_finite() {
-            return Err(AdapterError::content(what, "a value is NaN or infinite"));
         }
         Ok(adapter)
     }

@@ -45,12 +45,6 @@ pub struct AggregationError {
 }
 
 impl AggregationError {
-    /// Returns the error of a method that adds to the base what the adapter lacks: rounding aside, nothing is missing.
-    pub fn without_difference(self) -> Self {
-        let exact = |module: ModuleError| ModuleError { error: module.error.map(|_| 0.0), ..module };
-        Self { modules: self.modules.into_iter().map(exact).collect() }
-    }
-
     /// Returns the error over all modules, as if they were the blocks of one matrix: the norm of all differences relative to
     /// the norm of all means. `None` if all means are zero, or one is not finite.
     ///
@@ -124,6 +118,26 @@ pub fn error_of_corrected(
         modules.push(ModuleError::of_squares(layout.scale(), squares.mean, squares.difference));
     }
     AggregationError { modules }
+}
+
+/// Computes the error of a module whose mean of products, the sum of `wanted`, has become the sum of `made`. Each is a column and a row;
+/// the factor s is in them.
+pub(super) fn error_of_products(wanted: &[(Vec<f64>, Vec<f64>)], made: &[(Vec<f64>, Vec<f64>)]) -> ModuleError {
+    let Some((column, row)) = made.first() else { return ModuleError::of_squares(1.0, 0.0, 0.0) };
+    let mut terms = Terms {
+        columns: Matrix { width: column.len(), values: vec![] },
+        rows: Matrix { width: row.len(), values: vec![] },
+        deviations: wanted.len() + made.len(),
+    };
+    let signed = [(wanted, 1.0), (made, -1.0), (made, 1.0)];
+    for (products, sign) in signed {
+        for (column, row) in products {
+            terms.columns.values.extend(column.iter().map(|value| sign * value));
+            terms.rows.values.extend(row);
+        }
+    }
+    let squares = terms.squares();
+    ModuleError::of_squares(1.0, squares.mean, squares.difference)
 }
 
 /// Computes the Frobenius norm of all products s B A of an adapter as one vector, with the factor s = alpha / r.

@@ -3,60 +3,94 @@
 
 use std::sync::Arc;
 
+use super::aggregation_error::{AggregationError, error_of_products};
 use super::{ServerRule, Update};
 use crate::adapter::{Adapter, BaseChange};
 
 impl ServerRule {
-    /// Whether it adds to the base what of the mean of products the adapter lacks.
-    pub fn merges_the_rest(self) -> bool {
-        matches!(self, Self::MergeProducts { .. } | Self::AverageAndMergeResidual)
-    }
-
-    /// Returns the server's next model with the change of the base that this rule makes of a round's updates. `next` is the
-    /// adapter after the server's step, and `weights` are those of the updates, with a sum of 1. Other rules keep the change of
-    /// the base that `server` belongs to.
-    pub fn with_base_change(self, server: &Adapter, next: Adapter, updates: &[Update], weights: &[f64]) -> Adapter {
+    /// Returns the server's next model with the change of the base that this rule makes of a round's updates, and the error that is
+    /// left of the mean of products, for rules that add to the base. `next` is the adapter after the server's step, and `weights`
+    /// are those of the updates, with a sum of 1. Other rules keep the change of the base that `server` belongs to.
+    pub fn with_base_change(
+        self,
+        server: &Adapter,
+        next: Adapter,
+        updates: &[Update],
+        weights: &[f64],
+    ) -> (Adapter, Option<AggregationError>) {
         match self {
-            _ if weights.iter().all(|&weight| weight == 0.0) => next.on(server.base_change.clone()),
-            Self::MergeProducts { seed, step } => {
+            Self::MergeProducts { seed, step } if has_weight(weights) => {
                 let nothing = Adapter::zeros(server.layout.clone());
-                let change = with_products_around(&nothing, server, updates, weights);
-                Adapter::initial_of(server.layout.clone(), seed, step).on(Some(change))
+                let (change, error) = with_products_around(&nothing, server, updates, weights);
+                (Adapter::initial_of(server.layout.clone(), seed, step).on(Some(change)), Some(error))
             }
-            Self::AverageAndMergeResidual => {
-                let change = with_products_around(&next, server, updates, weights);
-                next.on(Some(change))
+            Self::AverageAndMergeResidual if has_weight(weights) => {
+                let (change, error) = with_products_around(&next, server, updates, weights);
+                (next.on(Some(change)), Some(error))
             }
-            _ => next.on(server.base_change.clone()),
+            _ => (next.on(server.base_change.clone()), None),
         }
     }
 }
 
-/// Returns the change of the server's base plus s sum p_k (B_k - B)(A_k - A), with the factors A and B of `center`.
+fn has_weight(weights: &[f64]) -> bool {
+    weights.iter().any(|&weight| weight > 0.0)
+}
+
+/// Returns the change of the server's base plus s sum p_k (B_k - B)(A_k - A), with the factors A and B of `center`, and the error of
+/// what is added together with s B A.
 ///
 /// Around an adapter of zeros this is the mean of products. Around the mean of the factors it is that mean less the product of
-/// the means, as sum p_k = 1, and exactly zero where all A or all B agree. The means may be rounded: what is then missing is the
-/// product of two rounding errors.
-fn with_products_around(center: &Adapter, server: &Adapter, updates: &[Update], weights: &[f64]) -> Arc<BaseChange> {
+/// the means, as sum p_k = 1, and zero where all A or all B agree with the mean. The means may be rounded: what is then missing is
+/// the product of two rounding errors. What is added is rounded to f32.
+fn with_products_around(
+    center: &Adapter,
+    server: &Adapter,
+    updates: &[Update],
+    weights: &[f64],
+) -> (Arc<BaseChange>, AggregationError) {
     let layout = &server.layout;
     let before = server.base_change.as_deref().cloned().unwrap_or_else(|| BaseChange::zero(layout));
-    let less = |value: f32, center: f32| f64::from(value) - f64::from(center);
     let mut modules = Vec::with_capacity(layout.modules.len());
+    let mut errors = Vec::with_capacity(layout.modules.len());
     for ((module, (a, b)), change) in layout.modules.iter().zip(layout.ranges()).zip(&before.modules) {
-        let mut products = Vec::new();
-        for (update, &weight) in updates.iter().zip(weights).filter(|(_, weight)| **weight > 0.0) {
-            let factor = weight * layout.scale();
-            for place in 0..layout.rank {
-                let of_b = b.clone().skip(place).step_by(layout.rank);
-                let of_a = a.clone().skip(place * module.in_features).take(module.in_features);
-                let column = of_b.map(|at| (factor * less(update.adapter.values[at], center.values[at])) as f32);
-                let row = of_a.map(|at| less(update.adapter.values[at], center.values[at]) as f32);
-                products.push((column.collect(), row.collect()));
+        let column = |adapter: &Adapter, place: usize| {
+            let values = adapter.values[b.clone()].iter().skip(place).step_by(layout.rank);
+            values.map(|&value| f64::from(value)).collect::<Vec<f64>>()
+        };
+        let row = |adapter: &Adapter, place: usize| {
+            let values = adapter.values[a.clone()].iter().skip(place * module.in_features).take(module.in_features);
+            values.map(|&value| f64::from(value)).collect::<Vec<f64>>()
+        };
+        let mut added = Vec::new();
+        let mut wanted = Vec::new();
+        let mut made = Vec::new();
+        for place in 0..layout.rank {
+            let (center_column, center_row) = (column(center, place), row(center, place));
+            for (update, &weight) in updates.iter().zip(weights).filter(|(_, weight)| **weight > 0.0) {
+                let factor = weight * layout.scale();
+                let (own_column, own_row) = (column(update.adapter, place), row(update.adapter, place));
+                let left: Vec<f32> =
+                    rounded(own_column.iter().zip(&center_column).map(|(own, mean)| factor * (own - mean)));
+                let right: Vec<f32> = rounded(own_row.iter().zip(&center_row).map(|(own, mean)| own - mean));
+                made.push((widened(&left), widened(&right)));
+                added.push((left, right));
+                wanted.push((own_column.iter().map(|value| factor * value).collect(), own_row));
             }
+            made.push((center_column.iter().map(|value| layout.scale() * value).collect(), center_row));
         }
-        modules.push(change.plus(module, &products));
+        modules.push(change.plus(module, &added));
+        errors.push(error_of_products(&wanted, &made));
     }
-    Arc::new(BaseChange { modules })
+    (Arc::new(BaseChange { modules }), AggregationError { modules: errors })
+}
+
+fn rounded(values: impl Iterator<Item = f64>) -> Vec<f32> {
+    values.map(|value| value as f32).collect()
+}
+
+fn widened(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&value| value.into()).collect()
 }
 
 #[cfg(test)]
@@ -81,7 +115,10 @@ mod tests {
         let updates: Vec<Update> = clients.iter().zip(weights).map(update).collect();
         let mean = mean_update(4, &updates);
         let (next, _) = rule.apply(&server, &ServerState::default(), mean.change.as_deref());
-        rule.with_base_change(&server, next, &updates, &mean.weights)
+        let (next, error) = rule.with_base_change(&server, next, &updates, &mean.weights);
+        let error = error.expect("both add to the base").total().expect("products that are not zero");
+        assert!(error < 1e-6, "{error}");
+        next
     }
 
     /// The change of the base as all elements.
@@ -181,7 +218,7 @@ mod tests {
                 [0, 1].map(|client| Update { adapter: &later[client], base: &first, weight: 1.0, discount: 1.0 });
             let mean = mean_update(4, &updates);
             let (second, _) = rule.apply(&first, &ServerState::default(), mean.change.as_deref());
-            let second = rule.with_base_change(&first, second, &updates, &mean.weights);
+            let (second, _) = rule.with_base_change(&first, second, &updates, &mean.weights);
             // Clients began with the first change and reached diag(4, 0) and diag(0, 8) on top of it.
             let expected = [2.0, 0.0, 0.0, 4.0];
             let before = change(&first);
@@ -193,7 +230,7 @@ mod tests {
     fn a_round_without_an_update_keeps_the_change() {
         let first = next(FLORA, &clients(1.0), &[1.0, 1.0]);
         for rule in [FLORA, FEDEX, ServerRule::PLAIN] {
-            assert_eq!(rule.with_base_change(&first, first.clone().on(None), &[], &[]), first);
+            assert_eq!(rule.with_base_change(&first, first.clone().on(None), &[], &[]), (first.clone(), None));
         }
     }
 }

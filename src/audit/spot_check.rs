@@ -190,8 +190,8 @@ impl Check<'_> {
         if recorded != planned {
             return Ok(Some(format!("the scenario gives {planned} rounds, table rounds has {recorded}")));
         }
-        // Nodes of local baselines, which are not planned here, follow those of the last round.
-        let has_more = self.scenario.scenario.evaluation.local_baseline;
+        // Nodes of models that are trained for the evaluation alone, which are not planned here, follow those of the last round.
+        let has_more = self.scenario.scenario.evaluation.trains_apart();
         let nodes = self.executor.count();
         let entries = self.lineage.entries.len();
         if entries < nodes || (entries > nodes && !has_more) {
@@ -359,7 +359,7 @@ impl Check<'_> {
             chunk.evaluations.extend(ledger_rows::own_model(scheduled.number, own, has_test, self.executor)?.0);
         }
         chunk.lineage = ledger_rows::lineage(scheduled.number, planned.nodes.clone(), self.executor);
-        let has_more = index + 1 == self.schedule.len() && self.scenario.scenario.evaluation.local_baseline;
+        let has_more = index + 1 == self.schedule.len() && self.scenario.scenario.evaluation.trains_apart();
         Ok(compare_round(self.run_folder, self.manifest.schema_version, chunk, has_more)?)
     }
 }

@@ -62,7 +62,7 @@ pub fn find_adapter(
     let folder = models.folder(round, client);
     // Not those of a saved adapter: its base model may have been moved since, with the scenario.
     let scenario = scenario_of(run_folder, &manifest)?.scenario;
-    if scenario.has_personal_models() && client.is_none() {
+    if !scenario.has_server_model() && client.is_none() {
         let run = run_folder.to_owned();
         return Err(RunError::Unsuitable { action: "export a model of", run, reason: Unsuitability::Personal });
     }

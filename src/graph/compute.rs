@@ -11,7 +11,7 @@ use super::work::WorkCounters;
 use super::{GraphError, attack, compress};
 use crate::adapter::Adapter;
 use crate::algorithm;
-use crate::algorithm::{AggregationError, ControlChange, MeanUpdate, RobustContext, ServerRule, ServerState, Update};
+use crate::algorithm::{ControlChange, MeanUpdate, RobustContext, ServerRule, ServerState, Update};
 use crate::data::Sample;
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Key, Store, key_of};
@@ -212,10 +212,12 @@ fn first_model(adapter: Arc<Adapter>) -> Value {
     Value::Model { adapter, weights: vec![], state: ServerState::default(), clip_norm: None, error: None }
 }
 
-/// Builds the job of a training. `inputs` are the model that it starts from, then the client's control variate and
-/// its optimizer's moments, as far as it has them.
+/// Builds the job of a training. `inputs` are the model that it starts from, then the client's control variate, its optimizer's
+/// moments, and the model that it is pulled toward, as far as it has them.
 fn job(node: &Node, inputs: &[Value]) -> Job {
-    let Node::Train { control, moments, training, .. } = node else { unreachable!("only trainings are trained") };
+    let Node::Train { control, moments, anchor, training, .. } = node else {
+        unreachable!("only trainings are trained")
+    };
     let model = &inputs[0];
     let mut client_state = inputs[1..].iter();
     let control = control.and_then(|_| client_state.next());
@@ -223,6 +225,7 @@ fn job(node: &Node, inputs: &[Value]) -> Job {
         Value::Moments(moments) => moments.clone(),
         _ => unreachable!("an optimiser goes on from moments"),
     });
+    let anchor = anchor.and_then(|_| client_state.next()).map(|value| value.adapter().clone());
     // SCAFFOLD: each step is corrected by the server's variate minus the client's.
     let correction = training.correction.and_then(|place| {
         algorithm::correction(model.server_control(), control.map(Value::adapter)).map(|by| (by, place))
@@ -240,7 +243,7 @@ fn job(node: &Node, inputs: &[Value]) -> Job {
         steps,
         hyper: training.hyper.clone(),
         objective: training.objective,
-        terms: AlgorithmTerms { anchor: None, correction, moments, keeps_moments: training.keeps_moments },
+        terms: AlgorithmTerms { anchor, correction, moments, keeps_moments: training.keeps_moments },
         seed: training.seed,
         stream: training.stream,
     }
@@ -367,15 +370,14 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
         error = has_error.then(|| algorithm::error_of_corrected(&model.layout, &updates, &weights, Some(&correction)));
     } else if has_error {
         error = Some(algorithm::error_of_factors(&model.layout, &updates, &weights));
-        if rule.merges_the_rest() {
-            error = error.map(AggregationError::without_difference);
-        }
     }
+    let before = if *begins_anew { state.without_moments() } else { state.clone() };
+    let (next, mut state) = rule.apply(model, &before, change.as_deref());
+    let (adapter, error_of_rest) = rule.with_base_change(model, next, &updates, &weights);
+    // What is added to the base is part of what the mean of products has become.
+    let error = error_of_rest.filter(|_| has_error).or(error);
     // Without products there is nothing to compare, as where clients keep all B.
     let error = error.filter(|error| error.total().is_some());
-    let before = if *begins_anew { state.without_moments() } else { state.clone() };
-    let (adapter, mut state) = rule.apply(model, &before, change.as_deref());
-    let adapter = rule.with_base_change(model, adapter, &updates, &weights);
     state.center = robust.and_then(|robust| robust.next_center(model, before.center.as_ref(), change.as_deref()));
     if let Some(controls) = controls {
         let mut variates = variates.iter().map(|value| &**value.adapter());

@@ -113,8 +113,14 @@ pub enum Node {
     /// Adapter that the scenario supplies as the start.
     Given { adapter: Arc<Adapter> },
     /// Local training from the adapter of `base`, with the client's control variate and with the moments that its optimizer
-    /// continues from, if the client has them.
-    Train { base: NodeId, control: Option<NodeId>, moments: Option<NodeId>, training: TrainingOrder },
+    /// continues from, if the client has them. A proximal term pulls toward the model `anchor`, or else toward `base`.
+    Train {
+        base: NodeId,
+        control: Option<NodeId>,
+        moments: Option<NodeId>,
+        anchor: Option<NodeId>,
+        training: TrainingOrder,
+    },
     /// Trainings that share a pass over the base, where the bits of each may depend on the others.
     Cohort(Vec<Node>),
     /// Update of one training of a cohort; `client` is for messages.
@@ -196,8 +202,8 @@ impl Node {
     pub fn inputs(&self) -> Vec<NodeId> {
         match self {
             Self::Initial { .. } | Self::Given { .. } => vec![],
-            Self::Train { base, control, moments, .. } => {
-                std::iter::once(*base).chain(*control).chain(*moments).collect()
+            Self::Train { base, control, moments, anchor, .. } => {
+                std::iter::once(*base).chain(*control).chain(*moments).chain(*anchor).collect()
             }
             Self::Kept { update, .. } => vec![*update],
             Self::Personal { server, kept, .. } => vec![*server, *kept],

@@ -26,8 +26,12 @@ struct Train<'a> {
     correction: Option<CorrectionPlace>,
     /// Seed and stream of the dropout masks; `None` without dropout.
     masks: Option<(Seed, u64)>,
-    /// If the optimizer's moments are kept: whether the last input is the moments to continue from.
+    /// If the optimizer's moments are kept: whether there are moments to continue from among the inputs.
     moments: Option<bool>,
+    /// Whether the last input is the model that a proximal term pulls toward. Left out where it is false, so that the keys of
+    /// other trainings stay.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    anchored: bool,
 }
 
 #[derive(Serialize)]
@@ -140,7 +144,9 @@ impl Node {
                 ("initial v3", false, text(&Initial { layout, seed: *seed }))
             }
             Self::Given { adapter } => ("given v2", false, text(&Given { adapter: Digest::from(adapter.hash()) })),
-            Self::Train { training, moments, .. } => ("train v4", true, text(&train(training, *moments))),
+            Self::Train { training, moments, anchor, .. } => {
+                ("train v4", true, text(&train(training, *moments, anchor.is_some())))
+            }
             Self::Moments { .. } => ("moments v1", false, text(&())),
             Self::Kept { factors, .. } => ("kept v1", false, text(&Own { factors: *factors })),
             Self::Personal { factors, .. } => ("personal v1", false, text(&Own { factors: *factors })),
@@ -187,7 +193,7 @@ impl Node {
     }
 }
 
-fn train(training: &TrainingOrder, moments: Option<NodeId>) -> Train<'_> {
+fn train(training: &TrainingOrder, moments: Option<NodeId>, anchored: bool) -> Train<'_> {
     // Rows enter by content and not by index: two clients with the same rows in the same steps share a result.
     let mut steps: Vec<Vec<Vec<Digest>>> = Vec::with_capacity(training.steps.len());
     for step in &training.steps {
@@ -205,12 +211,13 @@ fn train(training: &TrainingOrder, moments: Option<NodeId>) -> Train<'_> {
         // Without dropout the seed changes nothing, so runs with different seeds may share the result.
         masks: (training.hyper.dropout > 0.0).then_some((training.seed, training.stream)),
         moments: training.keeps_moments.then_some(moments.is_some()),
+        anchored,
     }
 }
 
 fn member(node: &Node) -> Member<'_> {
-    let Node::Train { training, moments, .. } = node else { unreachable!("a cohort's members are trainings") };
-    Member { inputs: node.inputs().len(), training: train(training, *moments) }
+    let Node::Train { training, moments, anchor, .. } = node else { unreachable!("a cohort's members are trainings") };
+    Member { inputs: node.inputs().len(), training: train(training, *moments, anchor.is_some()) }
 }
 
 fn variates(controls: &Controls) -> Variates {

@@ -99,7 +99,7 @@ table! {
         bytes_down: u64, "B", "bytes from the server, of the tasks that ended";
         bytes_up: u64, "B", "bytes to the server, of the tasks that ended";
         train_loss: Option<f64>, "nats/token or nats/pair", "weighted mean of the counted tasks' training losses; per pair under preference training";
-        update_norm: Option<f64>, "1", "L2 norm of the aggregated update";
+        update_norm: Option<f64>, "1", "L2 norm of the aggregated update; null where the round has changed the base";
         aggregation_error: Option<f64>, "1", "distance of the aggregated product B A from the mean of the products that were aggregated, relative to that mean, over all modules; null with stale or discounted updates, with privacy, under a robust rule, and where no products are aggregated";
         epsilon_spent: Option<f64>, "1", "privacy spent up to this round; null without differential privacy";
         model_key: Option<String>, "BLAKE3", "hash of everything that the model depends on; null in a plan";
@@ -120,7 +120,7 @@ table! {
     EvaluationRow, "evaluations" {
         round: u32, "index", "round after which the model was evaluated; 0 is before any training";
         version: u32, "index", "server model that was evaluated, or that the client alone started from; 0 is the initial adapter";
-        subject: EvalSubject, "name", "`global` for the server model, `local` for that of a client that trains alone, `personal` for the server model with the factors that a client keeps, `base` for a model without adapter";
+        subject: EvalSubject, "name", "`global` for the server model, `local` for that of a client that trains alone, `personal` for a client's own: the server model with the factors that the client keeps, or the adapter that it trains next to it, `fine_tuned` for the last model after some steps on a client's rows, `base` for a model without adapter";
         client: Option<u32>, "index", "client whose rows or whose own model it is; null for the global test of the server model";
         benchmark: String, "name", "`losses` of the scenario's data, or the benchmark that the figure is of";
         split: Split, "name", "`test` or `held_out` rows; of a benchmark the part that the figure is of, `all` for the whole";
@@ -141,7 +141,7 @@ table! {
     /// One row per answer of a model to a benchmark's question.
     GenerationRow, "generations" {
         round: u32, "index", "round after which the model answered; 0 is before any training";
-        subject: EvalSubject, "name", "`global` for the server model, `local` for that of a client that trains alone, `personal` for the server model with the factors that a client keeps, `base` for a model without adapter";
+        subject: EvalSubject, "name", "`global` for the server model, `local` for that of a client that trains alone, `personal` for a client's own: the server model with the factors that the client keeps, or the adapter that it trains next to it, `base` for a model without adapter";
         client: Option<u32>, "index", "client whose own model it is";
         benchmark: String, "name", "benchmark that the question is of";
         question: String, "text", "the question's name within the benchmark";

@@ -70,12 +70,14 @@ pub enum EvalSubject {
     Global,
     /// The model of a client that trains alone.
     Local,
-    /// The server's model with the factors that a client keeps.
+    /// A client's own model: the server's with the factors that it keeps, or the adapter that it trains next to the server's.
     Personal,
+    /// The last model after some steps on the rows of a client.
+    FineTuned,
 }
 
 impl ColumnValue for EvalSubject {
-    const ALL: &'static [Self] = &[Self::Base, Self::Global, Self::Local, Self::Personal];
+    const ALL: &'static [Self] = &[Self::Base, Self::Global, Self::Local, Self::Personal, Self::FineTuned];
 
     fn name(self) -> &'static str {
         match self {
@@ -83,6 +85,7 @@ impl ColumnValue for EvalSubject {
             Self::Global => "global",
             Self::Local => "local",
             Self::Personal => "personal",
+            Self::FineTuned => "fine_tuned",
         }
     }
 }
@@ -168,7 +171,7 @@ mod tests {
     fn every_name_of_a_column_is_read_as_the_value_that_wrote_it() {
         check::<Tally>(&["counted", "late", "dropped", "cancelled"]);
         check::<RoundEnd>(&["closed", "failed"]);
-        check::<EvalSubject>(&["base", "global", "local", "personal"]);
+        check::<EvalSubject>(&["base", "global", "local", "personal", "fine_tuned"]);
         check::<Outcome>(&[
             "counted",
             "late",

@@ -157,5 +157,6 @@ fn model(subject: EvalSubject) -> &'static str {
         EvalSubject::Global => "server model",
         EvalSubject::Local => "client alone",
         EvalSubject::Personal => "client's own",
+        EvalSubject::FineTuned => "fine-tuned",
     }
 }

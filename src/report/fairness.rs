@@ -64,7 +64,9 @@ fn distribution(learning: &Learning) -> Option<Figure> {
     let last = learning.points.last()?;
     let after = last.client_losses();
     let alone = learning.alone.as_ref().map(CurvePoint::client_losses).unwrap_or_default();
-    let bins = Bins::of(&[&after, &alone], BINS, false)?;
+    let fine_tuned = learning.fine_tuned.as_ref().map(CurvePoint::client_losses).unwrap_or_default();
+    let personal = learning.personal.last().map(CurvePoint::client_losses).unwrap_or_default();
+    let bins = Bins::of(&[&after, &alone, &fine_tuned, &personal], BINS, false)?;
     let mut columns = vec![
         Column::numbers("loss", "held-out loss", learning.unit(), bins.middles()),
         Column::counts(
@@ -78,6 +80,20 @@ fn distribution(learning: &Learning) -> Option<Figure> {
     if !alone.is_empty() {
         y.push("clients_alone");
         columns.push(Column::counts("clients_alone", "clients trained alone", "clients", bins.counts[1].clone()));
+    }
+    if !personal.is_empty() {
+        y.push("clients_personal");
+        columns.push(Column::counts("clients_personal", "clients, own model", "clients", bins.counts[3].clone()));
+    }
+    if !fine_tuned.is_empty() {
+        y.push("clients_fine_tuned");
+        let counts = bins.counts[2].clone();
+        columns.push(Column::counts(
+            "clients_fine_tuned",
+            "clients, model fine-tuned on their rows",
+            "clients",
+            counts,
+        ));
     }
     Some(Figure {
         id: "client-losses",
@@ -140,6 +156,13 @@ fn client_columns(run: &RunRecord, learning: &Learning, ranked: &[(u32, f64)], w
     let losses = ranked.iter().map(|&(_, loss)| loss);
     let alone_losses = learning.alone_losses();
     let alone = ranked.iter().map(|(client, _)| alone_losses.get(client).copied());
+    let of_clients = |point: Option<&CurvePoint>| -> BTreeMap<u32, f64> {
+        point.iter().flat_map(|point| point.clients.iter().copied()).collect()
+    };
+    let personal_losses = of_clients(learning.personal.last());
+    let personal = ranked.iter().map(|(client, _)| personal_losses.get(client).copied());
+    let fine_tuned = of_clients(learning.fine_tuned.as_ref());
+    let tuned = ranked.iter().map(|(client, _)| fine_tuned.get(client).copied());
     let first = ranked.iter().map(|(client, _)| before.get(client).copied());
     let rows = ranked.iter().map(|&(client, _)| population.train_rows(client));
     let devices = ranked.iter().map(|&(client, _)| Some(population.device(client)));
@@ -148,6 +171,8 @@ fn client_columns(run: &RunRecord, learning: &Learning, ranked: &[(u32, f64)], w
         Column::names("client_id", "client", names),
         Column::numbers("loss", title, unit, losses),
         Column::numbers("alone_loss", "loss, trained alone", unit, alone),
+        Column::numbers("personal_loss", "loss, own model", unit, personal),
+        Column::numbers("fine_tuned_loss", "loss, fine-tuned", unit, tuned),
         Column::numbers("first_loss", "loss at the start", unit, first),
         Column::counts("train_rows", "training rows", "rows", rows),
         Column::names("device", "device", devices),

@@ -58,11 +58,14 @@ fn losses(run: &RunRecord, learning: &Learning) -> Option<Figure> {
         train.push(row.map(|row| train_losses.value(row)));
     }
     let alone = learning.loss_alone();
+    let own_by_round: BTreeMap<u32, &CurvePoint> = learning.personal.iter().map(|point| (point.round, point)).collect();
+    let own = rounds.iter().map(|round| own_by_round.get(round).and_then(|point| point.losses.held_out));
     let mut columns = Vec::from(axes(run, rounds.iter().copied()));
     let unit = learning.unit();
     let drawn = [
         Column::numbers("test_loss", "test loss", unit, test),
         Column::numbers("held_out_loss", held_out_title(learning), unit, held_out),
+        Column::numbers("own_held_out_loss", "held-out loss of clients' own models, token mean", unit, own),
         Column::numbers("train_loss", "training loss of counted updates", unit, train),
         Column::numbers("alone_loss", "clients trained alone", unit, rounds.iter().map(|_| alone)),
     ];

@@ -6,7 +6,7 @@ use super::learning::main_name;
 use super::reported_run::ReportedRun;
 use super::units;
 use crate::ledger::{RunKind, RunState};
-use crate::results::{Learning, MainFigures};
+use crate::results::{Fairness, Learning, MainFigures};
 use crate::scenario::{FederatedLora, Lora};
 
 /// A named fact.
@@ -103,6 +103,18 @@ fn fairness(learning: &Learning, figures: &MainFigures) -> Option<String> {
     }
     if all > 0 {
         text += &format!("; {worse} of {all} clients would have been better off alone");
+    }
+    if let Some(own) = learning.personal.last().and_then(Fairness::of) {
+        text += &format!(
+            "; with the clients' own models, the mean client ends at {:.4} and the worst tenth at {:.4}",
+            own.mean, own.worst_decile
+        );
+    }
+    if let Some(tuned) = learning.fine_tuned.as_ref().and_then(Fairness::of) {
+        text += &format!(
+            "; with the last model fine-tuned on its own rows, the mean client comes to {:.4} and the worst tenth to {:.4}",
+            tuned.mean, tuned.worst_decile
+        );
     }
     Some(text + ".")
 }

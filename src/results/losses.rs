@@ -61,11 +61,15 @@ impl CurvePoint {
 pub struct Learning {
     /// Measurements of the run's models, in the order of the rounds.
     pub points: Vec<CurvePoint>,
-    /// Whether each client has a model of its own, so that there is no server model to measure.
+    /// Whether each client has a model of its own, and there is no server model to measure.
     pub is_local: bool,
+    /// Measurements of the clients' own models by round, where there is a server model as well.
+    pub personal: Vec<CurvePoint>,
     pub has_test: bool,
     /// Losses of the baseline in which clients train alone, after its last round.
     pub alone: Option<CurvePoint>,
+    /// Losses of the last model after some steps on each client's rows.
+    pub fine_tuned: Option<CurvePoint>,
     unit: &'static str,
 }
 
@@ -76,20 +80,25 @@ impl Learning {
         let is_personal = evaluations.iter().any(|row| row.subject == EvalSubject::Personal);
         let is_alone = is_alone(evaluations);
         let mut by_round = by_round(evaluations, EvalSubject::Global);
-        by_round.extend(self::by_round(evaluations, EvalSubject::Personal));
+        let mut personal = self::by_round(evaluations, EvalSubject::Personal);
+        let has_server_model = by_round.keys().any(|&round| round > 0);
+        if !has_server_model {
+            by_round.append(&mut personal);
+        }
         let mut alone = None;
         // Rows of clients alone are the run itself if the method is `Local`, and a baseline under any other method.
-        let own = self::by_round(evaluations, EvalSubject::Local);
         if is_alone {
-            by_round.extend(own);
+            by_round.extend(self::by_round(evaluations, EvalSubject::Local));
         } else {
-            alone = own.last_key_value().map(|(&round, rows)| CurvePoint::of(round, rows));
+            alone = last_point(evaluations, EvalSubject::Local);
         }
         Self {
             points: by_round.iter().map(|(&round, rows)| CurvePoint::of(round, rows)).collect(),
-            is_local: is_alone || is_personal,
+            is_local: is_alone || (is_personal && !has_server_model),
+            personal: personal.iter().map(|(&round, rows)| CurvePoint::of(round, rows)).collect(),
             has_test: evaluations.iter().any(|row| row.split == Split::Test),
             alone,
+            fine_tuned: last_point(evaluations, EvalSubject::FineTuned),
             unit: loss_unit(evaluations),
         }
     }
@@ -129,6 +138,11 @@ impl Learning {
         self.main(self.alone.as_ref()?)
     }
 
+    /// Returns the mean loss of the fine-tuned models, on the same rows and with the same weights as [`Self::loss_after`].
+    pub fn loss_fine_tuned(&self) -> Option<f64> {
+        self.main(self.fine_tuned.as_ref()?)
+    }
+
     /// Returns the held-out losses of the clients trained alone, by client.
     pub fn alone_losses(&self) -> BTreeMap<u32, f64> {
         self.alone.iter().flat_map(|alone| alone.clients.iter().copied()).collect()
@@ -159,6 +173,11 @@ fn by_round(evaluations: &[EvaluationRow], subject: EvalSubject) -> BTreeMap<u32
         by_round.entry(row.round).or_default().push(row);
     }
     by_round
+}
+
+/// Returns the last measurements of one subject.
+fn last_point(evaluations: &[EvaluationRow], subject: EvalSubject) -> Option<CurvePoint> {
+    by_round(evaluations, subject).last_key_value().map(|(&round, rows)| CurvePoint::of(round, rows))
 }
 
 /// Returns the mean losses of one subject after each round.

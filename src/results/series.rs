@@ -103,6 +103,7 @@ fn losses(evaluations: &[EvaluationRow], clock: &Clock) -> Vec<Series> {
         (EvalSubject::Global, ["loss/test", "loss/held_out"]),
         (EvalSubject::Personal, ["loss/personal_test", "loss/personal_held_out"]),
         (EvalSubject::Local, ["loss/alone_test", "loss/alone_held_out"]),
+        (EvalSubject::FineTuned, ["loss/fine_tuned_test", "loss/fine_tuned_held_out"]),
     ] {
         let mut test = Vec::new();
         let mut held_out = Vec::new();

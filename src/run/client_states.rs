@@ -66,7 +66,7 @@ impl<'a> ClientStates<'a> {
     pub fn train(&self, base: NodeId, training: TrainingOrder) -> Node {
         let control = training.client.and_then(|client| self.controls.get(&client).copied());
         let moments = training.client.and_then(|client| self.moments.get(&client).copied());
-        Node::Train { base, control, moments, training }
+        Node::Train { base, control, moments, anchor: None, training }
     }
 
     /// Replaces a client's variate by the one that `change` makes of it. Returns the variates after and before.

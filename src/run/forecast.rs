@@ -187,13 +187,20 @@ fn schedule_source(scenario: &Scenario, inputs: &Inputs) -> Result<ScheduleSourc
 fn by_operations(inputs: &Inputs, scenario: &Scenario, client: usize, step_seconds: f64, counted_flops: f64) -> f64 {
     let spec = &scenario.scenario;
     let steps = spec.steps(inputs.clients[client].train.count() as u64, inputs.clients.len());
+    let training_flops = |client: usize| task_flops(inputs, client) as f64 / f64::from(spec.trainings_per_task());
     let alone = match spec.evaluation.local_baseline {
-        true => (0..inputs.clients.len()).map(|client| task_flops(inputs, client) as f64).sum::<f64>(),
+        true => (0..inputs.clients.len()).map(training_flops).sum::<f64>(),
         false => 0.0,
     };
-    let flops = counted_flops + alone * f64::from(spec.rounds);
+    let mut flops = counted_flops + alone * f64::from(spec.rounds);
+    if let Some(tuning) = spec.evaluation.fine_tuning_steps {
+        for client in 0..inputs.clients.len() {
+            let steps = spec.steps(inputs.clients[client].train.count() as u64, inputs.clients.len());
+            flops += training_flops(client) / f64::from(steps) * f64::from(tuning.get());
+        }
+    }
     // Seconds of the client's whole task, scaled by the ratio of operations.
-    flops * step_seconds * f64::from(steps) / task_flops(inputs, client) as f64
+    flops * step_seconds * f64::from(steps) / training_flops(client)
 }
 
 /// [FLOP] -- Returns the work of one task of a client by the cost model.
@@ -343,7 +350,8 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
     let rows = largest.micro_batch.iter().chain(&largest.evaluated);
     let longest = rows.map(|row| row.ids.len() as u64).max().unwrap_or(0);
     // Proximal terms and corrections hold one more copy of the adapter each, a quarter of what a training adapter takes.
-    let copies = u64::from(hyper.proximal.is_some()) + u64::from(tasks.method(1).client.correction.is_some());
+    let is_pulled = hyper.proximal.is_some() || tasks.scenario.scenario.own_adapter_pull().is_some();
+    let copies = u64::from(is_pulled) + u64::from(tasks.method(1).client.correction.is_some());
     let adapter = plan.adapters + plan.plain + copies * plan.adapters / 4 + trainer.room_bytes(longest);
     let updates = match workload.trainings_of_a_round() {
         0 => tasks.inputs.clients.len().min(UNKNOWN_UPDATES) as u64,
@@ -356,7 +364,8 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
     };
     let held = updates + MODELS + with_state * adapters_of_a_state(tasks);
     // A change of the base is in the models on the host, and on the device once for each job, in the type of the arithmetic.
-    let change = base_change_bytes(&tasks.scenario.scenario, &trainer.layout(), tasks.scenario.scenario.rounds);
+    let spec = &tasks.scenario.scenario;
+    let change = base_change_bytes(spec, &trainer.layout(), tasks.inputs.clients.len(), spec.rounds);
     MemoryForecast {
         program: program_bytes().unwrap_or(0),
         weights: plan.weights,
@@ -383,7 +392,7 @@ fn adapters_of_a_state(tasks: &Tasks) -> u64 {
 /// Returns the number of models that are evaluated at a time: the server's, or each client's own.
 fn evaluated_models(scenario: &ScenarioSpec, clients: usize) -> u64 {
     let has_own = scenario.algorithm == Algorithm::Local || scenario.has_personal_models();
-    if has_own { clients as u64 } else { 1 }
+    if has_own { clients as u64 + u64::from(scenario.has_personal_models() && scenario.has_server_model()) } else { 1 }
 }
 
 /// [token] -- Returns the number of tokens that all evaluations of a run read.
@@ -394,11 +403,9 @@ fn evaluated_tokens(inputs: &Inputs, scenario: &ScenarioSpec) -> u64 {
     let later = u64::from(scenario.rounds.div_ceil(scenario.evaluation.every));
     let clients = inputs.clients.len() as u64;
     let models = evaluated_models(scenario, inputs.clients.len());
-    let alone = match scenario.evaluation.local_baseline {
-        true => clients * test + held_out,
-        false => 0,
-    };
-    (1 + later) * held_out + (1 + later * models) * test + alone
+    let evaluation = &scenario.evaluation;
+    let apart = u64::from(evaluation.local_baseline) + u64::from(evaluation.fine_tuning_steps.is_some());
+    (1 + later) * held_out + (1 + later * models) * test + apart * (clients * test + held_out)
 }
 
 /// [s] -- Measures the time per token of a forward pass that is as full as an evaluation's; `None` without evaluated rows.

@@ -1,7 +1,7 @@
 //! Simulated distribution of a run's passes over its workers: how long they take, and which are in memory at once.
 
 use super::local_training::Tasks;
-use super::training_passes::{counted_trainings, samples_of, targets_of, tokens_of, trainings_alone};
+use super::training_passes::{counted_trainings, samples_of, targets_of, tokens_of, trainings_apart};
 use crate::graph::TrainingOrder;
 use crate::inputs::Inputs;
 use crate::scenario::Scenario;
@@ -37,7 +37,7 @@ impl Workload {
         for scheduled in schedule {
             rounds.push(counted_trainings(&tasks, scheduled).iter().map(passes_of).collect());
         }
-        rounds.push(trainings_alone(&tasks).iter().map(passes_of).collect());
+        rounds.push(trainings_apart(&tasks).iter().map(passes_of).collect());
         Self { rounds }
     }
 

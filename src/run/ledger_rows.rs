@@ -78,6 +78,8 @@ pub fn round(
         results.insert(counted.task, Counted { value, weight, key: executor.key(update).to_string() });
     }
     let base = executor.take(planned.base)?.adapter().clone();
+    // With another change of the base, the two adapters are not of one model, whose difference they would be.
+    let is_of_base = model.adapter().base_change == base.base_change;
     let mut rows = Vec::new();
     if let Some(evaluations) = &planned.evaluations {
         rows = self::evaluations(scheduled.number, planned.version, evaluations, inputs, executor)?;
@@ -85,7 +87,7 @@ pub fn round(
     let tasks = scheduled.tasks.iter().map(|task| trained_task(task, results.get(&task.task))).collect();
     let round = RoundRow {
         train_loss: train_loss(&results, planned.counts_alike),
-        update_norm: Some(model.adapter().difference(&base).norm()),
+        update_norm: is_of_base.then(|| model.adapter().difference(&base).norm()),
         aggregation_error: error.and_then(AggregationError::total),
         epsilon_spent: planned.epsilon_spent,
         model_key: Some(executor.key(planned.model).to_string()),

@@ -30,6 +30,12 @@ pub fn is_alone(scenario: &Scenario, clients: usize) -> bool {
     Method::new(scenario.at(1)).is_alone && clients > 1
 }
 
+/// Returns a training without the additions of the federated method.
+fn without_method(order: TrainingOrder) -> TrainingOrder {
+    let hyper = Hyper { proximal: None, trains: Factors::Both, ..order.hyper };
+    TrainingOrder { correction: None, hyper, ..order }
+}
+
 impl Tasks<'_> {
     fn spec(&self) -> &ScenarioSpec {
         &self.scenario.scenario
@@ -53,12 +59,24 @@ impl Tasks<'_> {
 
     /// Returns a task of the local baseline: the client's training without the additions of the federated method.
     pub fn alone(&self, client: u32, client_task: u64, round: u32) -> TrainingOrder {
-        let training = self.training(client, client_task, round);
-        TrainingOrder {
-            correction: None,
-            hyper: Hyper { proximal: None, trains: Factors::Both, ..training.hyper },
-            ..training
-        }
+        without_method(self.training(client, client_task, round))
+    }
+
+    /// Returns the training of a client's own adapter in a task, which is pulled toward the server's model (Ditto); `None` under methods
+    /// without one.
+    pub fn own_adapter(&self, client: u32, client_task: u64, round: u32) -> Option<TrainingOrder> {
+        let lambda = self.spec().own_adapter_pull()?;
+        let mut training = self.alone(client, client_task, round);
+        training.hyper.proximal = Some(lambda);
+        Some(TrainingOrder { keeps_moments: false, ..training })
+    }
+
+    /// Returns the training of the last model on a client's rows, which takes `steps` steps with the settings of the last round and
+    /// draws rows and masks as no other task of the client does.
+    pub fn fine_tuning(&self, client: u32, steps: u32) -> TrainingOrder {
+        let rows = &self.inputs.clients[client as usize].train;
+        let order = self.order(client, u64::from(u32::MAX), rows, steps, self.spec().rounds);
+        TrainingOrder { client: Some(client), keeps_moments: false, ..without_method(order) }
     }
 
     /// Returns the training of a client's task number `client_task`, from 0, with the settings of `round`, from 1.

@@ -25,8 +25,8 @@ pub struct PlannedRound {
     pub benchmarks: Vec<PlannedBenchmark>,
     /// Evaluations of the clients' own models.
     pub alone: Vec<OwnModel>,
-    /// Whether clients have models of their own, which are evaluated and saved instead of the server's.
-    pub has_own_models: bool,
+    /// Whether the server's model is evaluated and saved: not where clients' own models take its place.
+    pub has_server_model: bool,
     /// Whether nothing is aggregated, so that all counted tasks weigh the same in the round's loss.
     pub counts_alike: bool,
     /// [1] -- Epsilon spent up to and including this round; `None` without differential privacy.

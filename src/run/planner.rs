@@ -55,6 +55,8 @@ pub struct Planner<'a> {
     demands: bool,
     /// Number of nodes that belong to the rounds so far.
     in_rounds: usize,
+    /// Model of the last round, with its version.
+    last_model: (NodeId, u32),
 }
 
 impl<'a> Planner<'a> {
@@ -98,6 +100,7 @@ impl<'a> Planner<'a> {
             keyed,
             demands: true,
             in_rounds: 0,
+            last_model: (initial, 0),
         }
     }
 
@@ -139,27 +142,31 @@ impl<'a> Planner<'a> {
         let updates = self.aggregate_round(scheduled, base);
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
+        self.last_model = (model, version);
         let is_due = is_last || self.is_evaluation_due(scheduled);
         let server_round = self.server_round(scheduled);
         let has_own_models = self.has_own_models();
-        let (subject, of_version) = match (self.is_alone(), has_own_models) {
-            (true, _) => (EvalSubject::Local, 0),
-            (false, true) => (EvalSubject::Personal, version),
-            (false, false) => (EvalSubject::Global, version),
+        let has_server_model = !self.is_alone() && self.spec().has_server_model();
+        let (own_subject, of_version) = match self.is_alone() {
+            true => (EvalSubject::Local, 0),
+            false => (EvalSubject::Personal, version),
         };
-        let is_asked = self.inputs.benchmarks.iter().any(|benchmark| benchmark.is_due(server_round, is_last));
+        let is_asked =
+            !has_server_model && self.inputs.benchmarks.iter().any(|benchmark| benchmark.is_due(server_round, is_last));
         let own = if has_own_models && (is_due || is_asked) { self.own_models(model) } else { vec![] };
         let mut evaluations = None;
         let mut alone = vec![];
         if is_due && has_own_models {
             let own = own.iter();
-            alone = own.map(|&(client, model)| self.evaluated_on_own(client, model, subject, of_version)).collect();
-        } else if is_due {
+            alone = own.map(|&(client, model)| self.evaluated_on_own(client, model, own_subject, of_version)).collect();
+        }
+        if is_due && has_server_model {
             evaluations = Some(self.evaluations(model));
         }
-        let subjects: Vec<(Option<u32>, NodeId)> = match has_own_models {
-            true => own.into_iter().map(|(client, model)| (Some(client), model)).collect(),
-            false => vec![(None, model)],
+        let subject = if has_server_model { EvalSubject::Global } else { own_subject };
+        let subjects: Vec<(Option<u32>, NodeId)> = match has_server_model {
+            true => vec![(None, model)],
+            false => own.into_iter().map(|(client, model)| (Some(client), model)).collect(),
         };
         let benchmarks = scheduled_benchmarks::add(
             &self.inputs.benchmarks,
@@ -182,7 +189,7 @@ impl<'a> Planner<'a> {
             evaluations,
             benchmarks,
             alone,
-            has_own_models,
+            has_server_model,
             counts_alike: self.is_alone(),
             epsilon_spent: self.privacy.map(|privacy| privacy.epsilon(scheduled.number)),
         };
@@ -341,7 +348,7 @@ impl<'a> Planner<'a> {
         Controls { changes, clients: self.inputs.clients.len() as u32 }
     }
 
-    /// Whether clients have models of their own, which are evaluated and saved instead of the server's.
+    /// Whether clients have models of their own, which are evaluated and saved.
     fn has_own_models(&self) -> bool {
         self.is_alone() || self.states.are_personal()
     }
@@ -381,8 +388,10 @@ impl<'a> Planner<'a> {
     ) -> Vec<Contribution> {
         let round = &scheduled.round;
         let weights = self.add_trainings(scheduled, updates);
-        for (counted, &update) in round.counted_tasks.iter().zip(&*updates) {
-            self.states.keep_factors(counted.client, update);
+        if !self.spec().lora_method().trains_own_adapter {
+            for (counted, &update) in round.counted_tasks.iter().zip(&*updates) {
+                self.states.keep_factors(counted.client, update);
+            }
         }
         if self.tasks.keeps_moments() {
             for (counted, &update) in round.counted_tasks.iter().zip(&*updates) {
@@ -446,8 +455,16 @@ impl<'a> Planner<'a> {
             let rank = self.inputs.facts.rank(self.spec(), counted.client);
             let start = *starts.entry((start, rank)).or_insert_with(|| self.cut_to_rank(start, rank));
             let personal = self.states.personal(counted.client, start);
-            let own = self.own_models.get(&counted.client).copied().unwrap_or(personal);
-            let node = self.states.train(own, training);
+            let mut base = personal;
+            if let Some(training) = self.tasks.own_adapter(counted.client, task.client_task_number.into(), round) {
+                // What the client keeps is an adapter next to the server's, and not a part of what it sends.
+                let (control, moments, anchor) = (None, None, Some(start));
+                let own = self.executor.add(Node::Train { base: personal, control, moments, anchor, training });
+                self.states.keep_factors(counted.client, own);
+                base = start;
+            }
+            let base = self.own_models.get(&counted.client).copied().unwrap_or(base);
+            let node = self.states.train(base, training);
             if is_alone {
                 // Each client starts from a different model, so its training cannot share a pass. It is added at once,
                 // because a later task of the same client in this round starts from it.
@@ -543,16 +560,35 @@ impl<'a> Planner<'a> {
         self.executor.add(Node::Evaluate { model, groups, objective: self.tasks.objective() })
     }
 
-    /// Adds the local baseline of every client, trained without federation, if the scenario asks for it.
-    pub fn local_baselines(&self) -> Vec<OwnModel> {
-        let clients = if self.spec().evaluation.local_baseline { self.inputs.clients.len() } else { 0 };
-        let locals: Vec<OwnModel> = (0..clients as u32).map(|client| self.local(client)).collect();
+    /// Adds what the scenario asks to evaluate of every client after the last round: its local baseline, trained without federation,
+    /// and the last model after some steps on its own rows.
+    pub fn trained_apart(&self) -> Vec<OwnModel> {
+        let evaluation = &self.spec().evaluation;
+        let clients = 0..self.inputs.clients.len() as u32;
+        let mut models = Vec::new();
+        if evaluation.local_baseline {
+            models.extend(clients.clone().map(|client| self.local(client)));
+        }
+        if let Some(steps) = evaluation.fine_tuning_steps {
+            models.extend(clients.map(|client| self.fine_tuned(client, steps.get())));
+        }
         if self.demands {
-            for local in &locals {
-                local.demand(self.executor);
+            for model in &models {
+                model.demand(self.executor);
             }
         }
-        locals
+        models
+    }
+
+    /// Adds the last model after `steps` steps on a client's rows. A client with factors of its own goes on from its own model.
+    fn fine_tuned(&self, client: u32, steps: u32) -> OwnModel {
+        let (model, version) = self.last_model;
+        let start = self.cut_to_rank(model, self.inputs.facts.rank(self.spec(), client));
+        let base = self.states.personal(client, start);
+        let training = self.tasks.fine_tuning(client, steps);
+        let trained = ClientStates::new(self.executor, false, Factors::None).train(base, training);
+        let model = self.executor.add(trained);
+        self.evaluated_on_own(client, model, EvalSubject::FineTuned, version)
     }
 
     /// Adds a client's local baseline: one task per round of the scenario, each from the model of the one before.

@@ -71,13 +71,14 @@ impl RoundLoop<'_, '_> {
         before: &Evaluations,
         schedule: &[ScheduledRound],
     ) -> Result<(), RunError> {
-        let tasks = schedule.iter().map(|round| round.round.counted_tasks.len()).sum();
+        let counted: usize = schedule.iter().map(|round| round.round.counted_tasks.len()).sum();
+        let tasks = counted * self.scenario.scenario.trainings_per_task() as usize;
         self.observer.scheduled(schedule.len(), Some(tasks));
         let mut planned = Vec::with_capacity(schedule.len());
         for (index, round) in schedule.iter().enumerate() {
             planned.push(planner.round(round, index + 1 == schedule.len())?);
         }
-        let local = planner.local_baselines();
+        let local = planner.trained_apart();
         self.evaluate_before(before)?;
         for (index, (scheduled, planned)) in schedule.iter().zip(&planned).enumerate() {
             let is_last = index + 1 == schedule.len();
@@ -113,7 +114,7 @@ impl RoundLoop<'_, '_> {
             };
             if let Some(scheduled) = completed {
                 let planned = planner.round(&scheduled, is_end)?;
-                let local = if is_end { planner.local_baselines() } else { vec![] };
+                let local = if is_end { planner.trained_apart() } else { vec![] };
                 let saves = planner.server_round(&scheduled);
                 losses.extend(self.write(&scheduled, &planned, saves, is_end, &local)?);
             }
@@ -167,7 +168,7 @@ impl RoundLoop<'_, '_> {
         let end = if is_last { self.executor.count() } else { planned.nodes.end };
         chunk.lineage = ledger_rows::lineage(scheduled.number, planned.nodes.start..end, self.executor);
         self.totals.add(&chunk);
-        if is_due && !planned.has_own_models {
+        if is_due && planned.has_server_model {
             self.save_adapter(&place, &model)?;
         }
         let loss = MainLoss::of_round(&chunk.evaluations, scheduled.number).and_then(|main| main.loss);

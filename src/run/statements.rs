@@ -242,18 +242,17 @@ impl SavedAdapters<'_> {
             if number != last && !every.is_some_and(|every| number.is_multiple_of(every)) {
                 continue;
             }
-            if self.is_alone || self.is_personal {
-                // Clients' own models are saved where they are evaluated.
-                if number != last && !number.is_multiple_of(self.scenario.at(number).evaluation.every) {
-                    continue;
-                }
+            if !self.is_alone && self.scenario.scenario.has_server_model() {
+                expected.insert((number, None));
+            }
+            // Clients' own models are saved where they are evaluated.
+            let is_evaluated = number == last || number.is_multiple_of(self.scenario.at(number).evaluation.every);
+            if (self.is_alone || self.is_personal) && is_evaluated {
                 let clients = match self.is_alone {
                     true => self.models.clients(number)?,
                     false => self.models.evaluated_clients(number)?,
                 };
                 expected.extend(clients.into_iter().map(|client| (number, Some(client))));
-            } else {
-                expected.insert((number, None));
             }
         }
         Ok(expected)

@@ -16,7 +16,9 @@ pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Ve
     let mut trainings = Vec::with_capacity(scheduled.round.counted_tasks.len());
     for counted in &scheduled.round.counted_tasks {
         let task = scheduled.counted(counted.task);
-        trainings.push(tasks.training(counted.client, u64::from(task.client_task_number), tasks.round_of(task)));
+        let (number, round) = (u64::from(task.client_task_number), tasks.round_of(task));
+        trainings.push(tasks.training(counted.client, number, round));
+        trainings.extend(tasks.own_adapter(counted.client, number, round));
     }
     if scheduled.round.version.is_some() {
         trainings.extend(tasks.of_server(scheduled.number));
@@ -24,17 +26,19 @@ pub(super) fn counted_trainings(tasks: &Tasks, scheduled: &ScheduledRound) -> Ve
     trainings
 }
 
-/// Returns the trainings of the local baselines, if the scenario asks for them: client by client, round by round.
-pub(super) fn trainings_alone(tasks: &Tasks) -> Vec<TrainingOrder> {
+/// Returns the trainings for the evaluation alone, as far as the scenario asks for them: those of local baselines, client by client
+/// and round by round, then those of the last model.
+pub(super) fn trainings_apart(tasks: &Tasks) -> Vec<TrainingOrder> {
     let spec = &tasks.scenario.scenario;
+    let clients = 0..tasks.inputs.clients.len() as u32;
     let mut trainings = Vec::new();
-    if !spec.evaluation.local_baseline {
-        return trainings;
-    }
-    for client in 0..tasks.inputs.clients.len() as u32 {
-        for round in 1..=spec.rounds {
-            trainings.push(tasks.alone(client, u64::from(round - 1), round));
+    if spec.evaluation.local_baseline {
+        for client in clients.clone() {
+            trainings.extend((1..=spec.rounds).map(|round| tasks.alone(client, u64::from(round - 1), round)));
         }
+    }
+    if let Some(steps) = spec.evaluation.fine_tuning_steps {
+        trainings.extend(clients.map(|client| tasks.fine_tuning(client, steps.get())));
     }
     trainings
 }
@@ -76,13 +80,16 @@ pub(super) fn largest_work(tasks: &Tasks, source: &ScheduleSource, jobs: usize) 
     }
 }
 
-/// Counts the trainings of a run with a known schedule, those of clients alone included.
+/// Counts the trainings of a run with a known schedule, those for the evaluation alone included.
 fn trainings_of(tasks: &Tasks, schedule: &[ScheduledRound]) -> usize {
     let of_clients: usize = schedule.iter().map(|scheduled| scheduled.round.counted_tasks.len()).sum();
     let of_server = if tasks.inputs.root.is_some() { schedule.len() } else { 0 };
     let spec = &tasks.scenario.scenario;
-    let alone = if spec.evaluation.local_baseline { tasks.inputs.clients.len() * spec.rounds as usize } else { 0 };
-    of_clients + of_server + alone
+    let of_clients = of_clients * spec.trainings_per_task() as usize;
+    let clients = tasks.inputs.clients.len();
+    let alone = if spec.evaluation.local_baseline { clients * spec.rounds as usize } else { 0 };
+    let fine_tuned = if spec.evaluation.fine_tuning_steps.is_some() { clients } else { 0 };
+    of_clients + of_server + alone + fine_tuned
 }
 
 /// Returns the micro-batch with the most tokens in a schedule.
@@ -93,7 +100,7 @@ fn largest_scheduled(tasks: &Tasks, schedule: &[ScheduledRound]) -> Vec<Arc<Samp
             keep_largest(&mut largest, &training);
         }
     }
-    for training in trainings_alone(tasks) {
+    for training in trainings_apart(tasks) {
         keep_largest(&mut largest, &training);
     }
     largest

@@ -35,6 +35,12 @@ pub(super) fn check_method(scenario: &ScenarioSpec) -> Result<(), (String, Strin
     if scenario.evaluation.local_baseline {
         return refused("evaluation.local_baseline", format!("{name} is a baseline itself"));
     }
+    if scenario.evaluation.fine_tuning_steps.is_some() {
+        return refused(
+            "evaluation.fine_tuning_steps",
+            format!("under {name} there is no model of a federation to train on"),
+        );
+    }
     if matches!(scenario.server.selection.get(), Selection::PowerOfChoice { .. } | Selection::Oort { .. }) {
         return refused(
             "server.selection",

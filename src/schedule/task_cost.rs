@@ -13,6 +13,7 @@ use crate::scenario::schema::{Availability, Dropout, GroupSpec, OptimizerSpec, P
 #[derive(Clone, Debug)]
 pub struct TaskCosts {
     training: sim::LoraTraining,
+    trainings_per_task: u64,
     layout: Layout,
     clients: usize,
     /// Transfers in odd rounds, from 1, and in even ones, by rank.
@@ -64,7 +65,8 @@ impl TaskCosts {
             let layout = Layout { rank: rank as usize, ..layout.clone() };
             by_rank.insert(rank, [1, 2].map(|round| traffic(scenario, &layout, clients, round)));
         }
-        Self { training, layout, clients, traffic: by_rank, rows: BTreeMap::new(), works: vec![] }
+        let trainings_per_task = scenario.trainings_per_task().into();
+        Self { training, trainings_per_task, layout, clients, traffic: by_rank, rows: BTreeMap::new(), works: vec![] }
     }
 
     /// Returns the row of a client of this rank whose tasks have `steps` steps, on rows of `mean_tokens` on average and
@@ -77,7 +79,8 @@ impl TaskCosts {
             return Some(row);
         }
         // The mean length gives operations and memory traffic, the greatest length gives the peak memory.
-        let training = sim::LoraTraining { steps: steps.into(), rank: rank.into(), ..self.training.clone() };
+        let steps_of_all = u64::from(steps) * self.trainings_per_task;
+        let training = sim::LoraTraining { steps: steps_of_all, rank: rank.into(), ..self.training.clone() };
         let mean = sim::LoraTraining { sequence: mean_tokens.max(1), ..training.clone() };
         let longest = sim::LoraTraining { sequence: longest_tokens.max(1), ..training };
         if !(fits(&mean) && fits(&longest)) {
@@ -133,20 +136,22 @@ fn uncompressed(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round:
     let mut download_bytes = bytes((method.receives)(round, nobody_misses));
     // A client that has every model receives what one round has changed; another may receive a model for the first time.
     let rounds = if nobody_misses { 1 } else { scenario.rounds };
-    download_bytes = download_bytes.saturating_add(base_change_bytes(scenario, layout, rounds));
+    download_bytes = download_bytes.saturating_add(base_change_bytes(scenario, layout, clients, rounds));
     sim::Traffic { download_bytes, upload_bytes: bytes((method.sends)(round)) }
 }
 
 /// [byte] -- Returns the most that a change of the base takes in f32 after a number of rounds. A weight's change takes the factors of all
-/// clients' products, or all of its elements where those are fewer.
-pub fn base_change_bytes(scenario: &ScenarioSpec, layout: &Layout, rounds: u32) -> u64 {
+/// clients' products, or all of its elements where those are fewer, or where rounds of another phase may have had more clients.
+pub fn base_change_bytes(scenario: &ScenarioSpec, layout: &Layout, clients: usize, rounds: u32) -> u64 {
     let Protocol::Synchronous { clients_per_round, .. } = scenario.server.protocol else { return 0 };
     if !scenario.lora_method().averages.changes_base() {
         return 0;
     }
-    let rank = [u64::from(clients_per_round), rounds.into()]
-        .iter()
-        .fold(u64::from(scenario.model.lora.rank), |a, &b| a.saturating_mul(b));
+    let counted = u64::from(clients_per_round).min(clients as u64).saturating_mul(rounds.into());
+    let rank = match scenario.changes.is_empty() {
+        true => counted.saturating_mul(scenario.model.lora.rank.into()),
+        false => u64::MAX,
+    };
     let values = layout.modules.iter().map(|module| {
         let (inputs, outputs) = (module.in_features as u64, module.out_features as u64);
         rank.saturating_mul(inputs + outputs).min(inputs.saturating_mul(outputs))

@@ -108,7 +108,9 @@ fn flora_adds_the_mean_of_products_to_the_base_and_begins_anew() {
     assert!(!is_dense(&saved(&played, 1)) && is_dense(&saved(&played, rounds)));
     let tables = RunTables::read(&played.world.path("run")).expect("tables");
     let errors = tables.rounds().numbers("aggregation_error").expect("errors");
-    assert_eq!(errors, vec![Some(0.0); rounds]);
+    assert!(errors.iter().all(|error| error.is_some_and(|error| error < 1e-6)), "{errors:?}");
+    let norms = tables.rounds().numbers("update_norm").expect("norms");
+    assert_eq!(norms, vec![None; rounds], "two draws of A are no update");
     assert_commands(&played, &sets);
 }
 
@@ -295,4 +297,66 @@ fn what_does_not_go_with_a_change_of_the_base_is_named() {
         world.run("refused", &["--set", set]).refused(2, &[reason]);
     }
     assert!(!world.path("refused").exists());
+}
+
+#[test]
+fn more_clients_than_there_are_and_earlier_phases_are_charged_for_what_they_can_change() {
+    let down = |sets: &[&str]| Played::new("FedExLora", "FedAvg()", EVERYONE, sets).traffic(3).0;
+    let everyone = down(&[]);
+    assert_eq!(down(&["--set", "server.protocol.Synchronous.clients_per_round=60"]), everyone);
+    // The change of rounds with six clients is received in rounds with one.
+    let change = r#"changes=[(at_round: 3, set: ["server.protocol.Synchronous.clients_per_round=1"])]"#;
+    let played = Played::new("FedExLora", "FedAvg()", EVERYONE, &["--set", change]);
+    let layout = saved(&played, 4).layout;
+    let elements: usize = layout.modules.iter().map(|module| module.in_features * module.out_features).sum();
+    let own: u64 = played.sizes().iter().sum();
+    assert_eq!(played.traffic(3).0, 4 * (elements as u64 + own));
+}
+
+#[test]
+fn a_model_that_has_diverged_is_recorded_and_replayed() {
+    let sets = [
+        &SAVE_ALL[..],
+        &["--set=rounds=2", "--set=attackers=(clients: Number(5), attack: Noise(deviation: 1e30))"],
+        // All elements of the change, whose sum is beyond f32.
+        &["--set=model.lora.rank=64", "--set=model.lora.alpha=64"],
+    ];
+    let world = World::new();
+    world.write("scenario.ron", &scenario("Flora", "FedAvg()", EVERYONE));
+    world.run("run", &sets.concat()).succeeded();
+    let saved = read_saved(&world.path("run/adapters/round-00001")).expect("a saved adapter");
+    assert!(!saved.is_finite());
+    world.fedreplay(&["verify", "run"]).succeeded();
+    world.fedreplay(&["replay", "run", "--store", "none"]).succeeded();
+}
+
+#[test]
+fn an_adapter_of_a_changed_base_is_no_start_and_its_file_has_no_more_than_it_says() {
+    let played = Played::new("Flora", "FedAvg()", 3, &SAVE_ALL);
+    let folder = played.world.path("run/adapters/round-00001");
+    let initial = format!("--set=model.lora.initial={}", folder.display());
+    played
+        .world
+        .run("refused", &[&initial])
+        .refused(2, &["it is of a base that a run has changed", "export RUN --to peft"]);
+    let adapter = saved(&played, 1);
+    let stray = format!("base_change.{}.dense", adapter.layout.modules[0].path);
+    let bytes = std::fs::read(folder.join("adapter_and_base_change.safetensors")).expect("a file");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let renamed = |name: &str| if name.ends_with(".columns") { stray.clone() } else { name.to_owned() };
+    let (_, header) = SafeTensors::read_metadata(&bytes).expect("a header");
+    let views = file
+        .tensors()
+        .into_iter()
+        .filter(|(name, _)| !name.ends_with(".rows"))
+        .map(|(name, view)| (renamed(&name), view));
+    let views: std::collections::BTreeMap<_, _> = views.collect();
+    let forged = safetensors::serialize(views, header.metadata().clone()).expect("a file");
+    let error = Adapter::from_bytes(&forged).expect_err("the shape is another");
+    assert!(error.to_string().contains(&stray), "{error}");
+    // Rows without columns belong to nothing.
+    let views = file.tensors().into_iter().filter(|(name, _)| !name.ends_with(".columns"));
+    let forged = safetensors::serialize(views, header.metadata().clone()).expect("a file");
+    let error = Adapter::from_bytes(&forged).expect_err("rows alone");
+    assert!(error.to_string().contains("belongs to no adapted module"), "{error}");
 }

@@ -554,7 +554,7 @@ fn ranks_of_devices_name_what_is_wrong_with_them() {
             "FedIt",
             r#"{"quick": 1}"#,
             vec![],
-            "FedIT has one rank; methods that take several: federated_lora FlexLora or HetLora or Flora",
+            "FedIT has one rank; methods that take several: federated_lora FlexLora, HetLora, Flora",
         ),
         ("FfaLora", r#"{"quick": 1}"#, vec![], "FFA-LoRA has one rank"),
         (

@@ -42,6 +42,7 @@ mod old_version;
 mod pages;
 mod parity;
 mod paths;
+mod personal;
 mod precisions;
 mod privacy;
 mod quickstart;

@@ -11,6 +11,7 @@ use safetensors::{SafeTensorError, SafeTensors};
 
 use super::config::PeftConfig;
 use super::{CONFIG, Notes, PREFIX, TENSORS};
+use crate::adapter::saved::WITH_CHANGE;
 use crate::adapter::values::{opened, read_tensor};
 use crate::adapter::{Adapter, AdapterError, Layout, Module};
 use crate::store::{parse_json, read_limited};
@@ -224,6 +225,11 @@ fn read(folder: &Path, name: &str) -> Result<(String, Vec<u8>), AdapterError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && name == TENSORS && folder.join(PICKLE).exists() => {
             Err(AdapterError::Pickle { file: path, pickle: PICKLE })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.join(WITH_CHANGE).exists() => {
+            let reason =
+                "it is of a base that a run has changed; `fedreplay export RUN --to peft` writes what can be read here";
+            Err(AdapterError::content(folder.join(WITH_CHANGE).display().to_string(), reason))
         }
         Err(source) => Err(AdapterError::Io { path, source }),
     }

@@ -13,6 +13,7 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     sends: |_| Factors::A,
     receives: |_, _| Factors::A,
     keeps: Factors::B,
+    trains_own_adapter: false,
     averages: Averages::Factors,
     takes_mixed_ranks: false,
     clash,

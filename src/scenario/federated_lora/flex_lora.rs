@@ -12,6 +12,7 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     sends: |_| Factors::Both,
     receives: |_, _| Factors::Both,
     keeps: Factors::None,
+    trains_own_adapter: false,
     averages: Averages::Products,
     takes_mixed_ranks: true,
     clash,

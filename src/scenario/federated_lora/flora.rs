@@ -13,6 +13,7 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     // The new A is drawn from the seed, and B is zero.
     receives: |_, _| Factors::None,
     keeps: Factors::None,
+    trains_own_adapter: false,
     averages: Averages::MergedProducts,
     takes_mixed_ranks: true,
     clash,

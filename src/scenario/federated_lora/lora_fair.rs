@@ -12,6 +12,7 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     sends: |_| Factors::Both,
     receives: |_, _| Factors::Both,
     keeps: Factors::None,
+    trains_own_adapter: false,
     averages: Averages::CorrectedFactors,
     takes_mixed_ranks: false,
     clash,

@@ -22,6 +22,8 @@ pub struct LoraMethod {
     pub receives: fn(round: u32, nobody_misses: bool) -> Factors,
     /// Factors of its own that a client keeps from task to task; nobody else sees them.
     pub keeps: Factors,
+    /// Whether those factors are of an adapter that the client trains in addition to the server's, and not of the one that it sends.
+    pub trains_own_adapter: bool,
     /// Quantity that the server averages.
     pub averages: Averages,
     /// Whether clients may have lower ranks than the server, by their devices.
@@ -92,6 +94,7 @@ methods! {
     LoraFair { regularization: 0.01 } => lora_fair,
     Flora => flora,
     FedExLora => fed_ex_lora,
+    Ditto { lambda: 0.1 } => ditto,
 }
 
 impl ScenarioSpec {
@@ -117,6 +120,24 @@ impl ScenarioSpec {
     /// Whether clients keep factors of their own, so that each has a model of its own.
     pub fn has_personal_models(&self) -> bool {
         self.lora_method().keeps != Factors::None
+    }
+
+    /// Whether the server's model is one by itself, without the factors that clients keep.
+    pub fn has_server_model(&self) -> bool {
+        !self.has_personal_models() || self.lora_method().trains_own_adapter
+    }
+
+    /// [1] -- Returns the weight of the pull of a client's own adapter toward the server's, if it trains one.
+    pub fn own_adapter_pull(&self) -> Option<f64> {
+        match self.federated_lora {
+            FederatedLora::Ditto { lambda } => Some(lambda),
+            _ => None,
+        }
+    }
+
+    /// Returns the number of trainings in a task of a client.
+    pub fn trainings_per_task(&self) -> u32 {
+        1 + u32::from(self.lora_method().trains_own_adapter)
     }
 }
 
@@ -159,7 +180,7 @@ fn clash_of_mixed_ranks(scenario: &ScenarioSpec) -> Option<String> {
         return Some(format!(
             "{} has one rank; methods that take several: federated_lora {}",
             method.name,
-            names.join(" or ")
+            names.join(", ")
         ));
     }
     if !matches!(scenario.server.protocol, Protocol::Synchronous { .. }) {

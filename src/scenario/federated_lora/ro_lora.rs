@@ -12,6 +12,7 @@ pub(super) const METHOD: LoraMethod = LoraMethod {
     sends: trained,
     receives: received,
     keeps: Factors::None,
+    trains_own_adapter: false,
     averages: Averages::Factors,
     takes_mixed_ranks: false,
     clash,

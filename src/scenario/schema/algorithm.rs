@@ -291,6 +291,10 @@ fn adaptive_beta2() -> f64 {
     0.99
 }
 
+pub(super) fn tenth() -> f64 {
+    0.1
+}
+
 pub(super) fn hundredth() -> f64 {
     0.01
 }

@@ -19,6 +19,10 @@ pub struct Evaluation {
     /// takes part in every round.
     #[serde(default)]
     pub local_baseline: bool,
+    /// [steps] Local steps for which each client trains the last model on its own rows; what comes of it is evaluated on the client's
+    /// held-out rows and the test rows. `None` evaluates no such models -- at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fine_tuning_steps: Option<NonZeroU32>,
     /// Benchmarks of the server's model, or under `Local` of each client's own. An empty list is not written out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub benchmarks: Vec<BenchmarkSpec>,
@@ -48,9 +52,16 @@ pub struct BenchmarkSpec {
     pub shots: u32,
 }
 
+impl Evaluation {
+    /// Whether models are trained for the evaluation alone, after the last round.
+    pub fn trains_apart(&self) -> bool {
+        self.local_baseline || self.fine_tuning_steps.is_some()
+    }
+}
+
 impl Default for Evaluation {
     fn default() -> Self {
-        Self { every: 1, local_baseline: false, benchmarks: vec![], questions: None }
+        Self { every: 1, local_baseline: false, fine_tuning_steps: None, benchmarks: vec![], questions: None }
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::algorithm::hundredth;
+use super::algorithm::{hundredth, tenth};
 use crate::scenario::range;
 
 /// Method by which LoRA's factors A and B are trained, exchanged and averaged. docs/methods/ has rules, sizes and sources. `FedIt` is not written out.
@@ -37,6 +37,13 @@ pub enum FederatedLora {
     /// FedEx-LoRA (Singhal et al. 2025, arXiv 2410.09432): the factors are averaged, and what the mean of the products B A has beyond the
     /// product of the means is added to the base.
     FedExLora,
+    /// Ditto (Li et al. 2021, arXiv 2012.04221): the factors are averaged as in FedIT, and in each task a client trains an adapter of its
+    /// own, too, with the same rows, which is pulled toward the server's and is never sent.
+    Ditto {
+        /// [1] Weight of the pull: lambda/2 times the squared distance from the server's model is added to the loss -- at least 0.
+        #[serde(default = "tenth", deserialize_with = "range::non_negative")]
+        lambda: f64,
+    },
 }
 
 impl FederatedLora {

@@ -3,7 +3,7 @@
 use tch::Kind;
 
 use super::*;
-use crate::model::{Base, Merge, merge};
+use crate::model::{Arithmetic, Base, Merge, merge};
 use crate::training::Optimizer;
 
 #[test]
@@ -34,18 +34,23 @@ fn merged_is_unmerged_and_taking_out_returns_the_base() {
 }
 
 #[test]
-fn training_on_a_changed_base_are_those_on_the_merged_model() {
-    for config in configs() {
+fn training_on_a_changed_base_is_that_on_the_merged_model() {
+    // The weights of a quantized base are not touched: the merged model has the rounded weights and the change.
+    let arithmetic = Arithmetic::F32;
+    for (config, precision) in configs().into_iter().flat_map(|config| {
+        [Precision::F32, Precision::Nf4 { arithmetic, double: false }].map(|precision| (config.clone(), precision))
+    }) {
         let [base, merged] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         write_model(base.path(), &config);
-        let load = |folder: &Path| {
-            Trainer::load(folder, Precision::F32, Device::Cpu, &lora(&["all-linear"]), &Numerics::default()).unwrap()
+        let load = |folder: &Path, precision: Precision| {
+            Trainer::load(folder, precision, Device::Cpu, &lora(&["all-linear"]), &Numerics::default()).unwrap()
         };
-        let trainer = load(base.path());
+        let trainer = load(base.path(), precision);
         let change = Some(base_change(&trainer));
-        merge(base.path(), &Adapter::zeros(trainer.layout()).on(change.clone()), Merge::In, None, merged.path())
-            .unwrap();
-        let on_merged = load(merged.path());
+        let rounding = (precision != Precision::F32).then_some(precision);
+        let carrier = Adapter::zeros(trainer.layout()).on(change.clone());
+        merge(base.path(), &carrier, Merge::In, rounding, merged.path()).unwrap();
+        let on_merged = load(merged.path(), Precision::F32);
         let start = adapter(&trainer, 3);
         let carrying = Arc::new(Adapter::clone(&start).on(change));
         let ids = &sample(&config, 40, 1, 1).ids;

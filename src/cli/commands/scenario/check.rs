@@ -120,12 +120,12 @@ fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>
         return lines;
     };
     lines.extend(benchmarks(forecast));
-    lines.extend(resources(forecast, spec.evaluation.local_baseline));
+    lines.extend(resources(forecast, spec.evaluation.trains_apart()));
     lines
 }
 
 /// Returns the estimated memory and wall-clock time, with their parts.
-fn resources(forecast: &Forecast, has_local_baseline: bool) -> Vec<(&'static str, String)> {
+fn resources(forecast: &Forecast, trains_apart: bool) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     let left = forecast.free_bytes.map(|free| format!(" of {} available", units::bytes(free))).unwrap_or_default();
     let memory = units::bytes(forecast.memory_bytes);
@@ -135,7 +135,7 @@ fn resources(forecast: &Forecast, has_local_baseline: bool) -> Vec<(&'static str
     let unwritten = if forecast.written_tokens_max() > 0 { ", without what benchmarks have written" } else { "" };
     let wall = seconds(forecast.wall_seconds());
     lines.push(("wall clock", format!("about {wall} on {} workers{unwritten}", forecast.workers)));
-    let alone = if has_local_baseline { ", clients alone included" } else { "" };
+    let alone = if trains_apart { ", that for the evaluation alone included" } else { "" };
     lines.push((
         "",
         format!(
