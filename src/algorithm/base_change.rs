@@ -8,6 +8,11 @@ use super::{ServerRule, Update};
 use crate::adapter::{Adapter, BaseChange};
 
 impl ServerRule {
+    /// Whether it adds to the base what of the mean of products the adapter lacks.
+    pub fn adds_to_base(self) -> bool {
+        matches!(self, Self::MergeProducts { .. } | Self::AverageAndMergeResidual)
+    }
+
     /// Returns the server's next model with the change of the base that this rule makes of a round's updates, and the error that is
     /// left of the mean of products, for rules that add to the base. `next` is the adapter after the server's step, and `weights`
     /// are those of the updates, with a sum of 1. Other rules keep the change of the base that `server` belongs to.

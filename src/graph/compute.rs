@@ -368,7 +368,7 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
         let correction = algorithm::correction_of_b(model, &updates, &weights, *regularization);
         change.iter_mut().zip(&correction).for_each(|(change, correction)| *change += correction);
         error = has_error.then(|| algorithm::error_of_corrected(&model.layout, &updates, &weights, Some(&correction)));
-    } else if has_error {
+    } else if has_error && !rule.adds_to_base() {
         error = Some(algorithm::error_of_factors(&model.layout, &updates, &weights));
     }
     let before = if *begins_anew { state.without_moments() } else { state.clone() };

@@ -138,11 +138,6 @@ impl Learning {
         self.main(self.alone.as_ref()?)
     }
 
-    /// Returns the mean loss of the fine-tuned models, on the same rows and with the same weights as [`Self::loss_after`].
-    pub fn loss_fine_tuned(&self) -> Option<f64> {
-        self.main(self.fine_tuned.as_ref()?)
-    }
-
     /// Returns the held-out losses of the clients trained alone, by client.
     pub fn alone_losses(&self) -> BTreeMap<u32, f64> {
         self.alone.iter().flat_map(|alone| alone.clients.iter().copied()).collect()

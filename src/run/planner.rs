@@ -580,11 +580,12 @@ impl<'a> Planner<'a> {
         models
     }
 
-    /// Adds the last model after `steps` steps on a client's rows. A client with factors of its own goes on from its own model.
+    /// Adds the last model after `steps` steps on a client's rows. Where the server's is none without a client's own factors, that
+    /// client goes on from its own model.
     fn fine_tuned(&self, client: u32, steps: u32) -> OwnModel {
         let (model, version) = self.last_model;
         let start = self.cut_to_rank(model, self.inputs.facts.rank(self.spec(), client));
-        let base = self.states.personal(client, start);
+        let base = if self.spec().has_server_model() { start } else { self.states.personal(client, start) };
         let training = self.tasks.fine_tuning(client, steps);
         let trained = ClientStates::new(self.executor, false, Factors::None).train(base, training);
         let model = self.executor.add(trained);

@@ -1,6 +1,7 @@
 //! Consistency checks between the fields of a scenario, as far as the simulator does not make them itself.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use super::method::check_method;
 use super::schema::{
@@ -103,15 +104,17 @@ const ROWS_PER_TASK_MAX: u64 = 10_000_000;
 fn check_rows(scenario: &ScenarioSpec) -> Result<(), Fault> {
     let training = &scenario.training;
     // `None` is a product that does not fit in 64 bits, which is above the limit, too.
-    let factors = [training.local_steps, training.gradient_accumulation, training.batch_size];
-    let rows = factors.iter().try_fold(1u64, |rows, &factor| rows.checked_mul(u64::from(factor)));
-    match rows {
-        Some(rows) if rows <= ROWS_PER_TASK_MAX => Ok(()),
-        _ => fault(
-            "training.local_steps",
-            format!("local_steps x gradient_accumulation x batch_size must be at most {ROWS_PER_TASK_MAX} rows a task"),
-        ),
+    let tuning = scenario.evaluation.fine_tuning_steps.map_or(0, NonZeroU32::get);
+    for (field, steps) in [("training.local_steps", training.local_steps), ("evaluation.fine_tuning_steps", tuning)] {
+        let factors = [steps, training.gradient_accumulation, training.batch_size];
+        let rows = factors.iter().try_fold(1u64, |rows, &factor| rows.checked_mul(u64::from(factor)));
+        if rows.is_none_or(|rows| rows > ROWS_PER_TASK_MAX) {
+            let name = field.rsplit('.').next().unwrap_or(field);
+            let limit = format!("must be at most {ROWS_PER_TASK_MAX} rows a task");
+            return fault(field, format!("{name} x gradient_accumulation x batch_size {limit}"));
+        }
     }
+    Ok(())
 }
 
 fn check_date(date: Option<&str>) -> Result<(), Fault> {

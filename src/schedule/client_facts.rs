@@ -133,7 +133,7 @@ fn outline(
     for (amount, place) in amounts.zip(&placement.places) {
         // Work is costed with rows of mean length, peak memory with the longest row.
         let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
-        let steps = scenario.steps(amount.train_rows.into(), clients);
+        let steps = scenario.steps(amount.train_rows.into(), clients).saturating_mul(scenario.trainings_per_task());
         let rank = scenario.rank_of(&placement.devices[place.device as usize].name);
         let work = costs
             .row(mean_tokens, amount.longest_tokens, steps, rank)

@@ -13,7 +13,6 @@ use crate::scenario::schema::{Availability, Dropout, GroupSpec, OptimizerSpec, P
 #[derive(Clone, Debug)]
 pub struct TaskCosts {
     training: sim::LoraTraining,
-    trainings_per_task: u64,
     layout: Layout,
     clients: usize,
     /// Transfers in odd rounds, from 1, and in even ones, by rank.
@@ -65,8 +64,7 @@ impl TaskCosts {
             let layout = Layout { rank: rank as usize, ..layout.clone() };
             by_rank.insert(rank, [1, 2].map(|round| traffic(scenario, &layout, clients, round)));
         }
-        let trainings_per_task = scenario.trainings_per_task().into();
-        Self { training, trainings_per_task, layout, clients, traffic: by_rank, rows: BTreeMap::new(), works: vec![] }
+        Self { training, layout, clients, traffic: by_rank, rows: BTreeMap::new(), works: vec![] }
     }
 
     /// Returns the row of a client of this rank whose tasks have `steps` steps, on rows of `mean_tokens` on average and
@@ -79,8 +77,7 @@ impl TaskCosts {
             return Some(row);
         }
         // The mean length gives operations and memory traffic, the greatest length gives the peak memory.
-        let steps_of_all = u64::from(steps) * self.trainings_per_task;
-        let training = sim::LoraTraining { steps: steps_of_all, rank: rank.into(), ..self.training.clone() };
+        let training = sim::LoraTraining { steps: steps.into(), rank: rank.into(), ..self.training.clone() };
         let mean = sim::LoraTraining { sequence: mean_tokens.max(1), ..training.clone() };
         let longest = sim::LoraTraining { sequence: longest_tokens.max(1), ..training };
         if !(fits(&mean) && fits(&longest)) {

@@ -70,6 +70,11 @@ fn a_fine_tuned_model_is_what_the_client_alone_makes_of_the_last_one() {
         .run("refused", &["--set", "evaluation.fine_tuning_steps=3"])
         .refused(2, &["evaluation.fine_tuning_steps: under Local there is no model of a federation to train on"]);
     world.run("refused", &["--set", "evaluation.fine_tuning_steps=0"]).refused(2, &["fine_tuning_steps"]);
+    world.write("scenario.ron", &super::federated_lora::scenario("FedIt", "FedAvg()", 3));
+    world.run("refused", &["--set", "evaluation.fine_tuning_steps=4294967295"]).refused(
+        2,
+        &["evaluation.fine_tuning_steps: fine_tuning_steps x gradient_accumulation x batch_size must be at most 10000000 rows"],
+    );
     assert!(!world.path("refused").exists());
 }
 
@@ -102,7 +107,8 @@ fn a_client_with_factors_of_its_own_goes_on_from_its_own_model() {
 }
 
 /// One step of gradient descent without clipping, so that the pull toward the server's model can be told apart.
-const ONE_STEP: [&str; 6] = [
+const ONE_STEP: [&str; 7] = [
+    "--set=evaluation.fine_tuning_steps=2",
     "--set=training.optimizer=Sgd(momentum: 0)",
     "--set=training.max_grad_norm=null",
     "--set=training.local_steps=1",
@@ -152,6 +158,13 @@ fn ditto_pulls_a_clients_own_adapter_toward_the_servers() {
     assert!(seen > 100, "the pull is seen in {seen} values");
     let world = &pulled.world;
     let rows = evaluations(world, "run");
+    let tuned = hashes(&rows, EvalSubject::FineTuned);
+    assert_eq!(tuned.len(), EVERYONE as usize);
+    assert_eq!(
+        tuned,
+        hashes(&evaluations(&plain.world, "run"), EvalSubject::FineTuned),
+        "it begins with the server's model"
+    );
     let last = |subject| rows.iter().filter(move |row| row.round == 6 && row.subject == subject);
     assert_eq!(last(EvalSubject::Global).count(), EVERYONE as usize, "there is a model of the server");
     assert_eq!(last(EvalSubject::Personal).count(), EVERYONE as usize);
@@ -192,6 +205,7 @@ fn ditto_names_what_it_does_not_go_with() {
         (r#"privacy={"FedLlmBenchDp":{}}"#, "privacy: it does not go with Ditto"),
         (r#"model.lora.ranks={"quick": 1}"#, "Ditto has one rank"),
         ("federated_lora=Ditto(lambda: -1)", "must be at least 0"),
+        ("federated_lora=Ditto(lambda: 1e39)", "out of range"),
     ];
     for (set, reason) in refusals {
         world.write("scenario.ron", &super::federated_lora::scenario("Ditto()", "FedAvg()", 3));

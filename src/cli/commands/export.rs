@@ -28,7 +28,7 @@ pub struct ExportArguments {
     /// With peft: the round of the adapter [default: the last].
     #[arg(long, value_name = "N")]
     round: Option<u32>,
-    /// With peft: the client, in runs whose clients train independently.
+    /// With peft: the client, in runs whose clients have models of their own.
     #[arg(long, value_name = "N")]
     client: Option<u32>,
     /// With peft: the base model with the adapter merged into it, in f32.

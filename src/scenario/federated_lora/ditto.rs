@@ -25,7 +25,7 @@ fn clash(scenario: &ScenarioSpec) -> Option<Clash> {
     apart(scenario).or_else(|| {
         asynchronous(
             scenario,
-            "a client continues from its own adapter, and only synchronous rounds count one task of a client at a time",
+            "a client's own adapter goes from task to task, and under other protocols tasks of one client may overlap",
         )
     })
 }

@@ -41,7 +41,7 @@ pub enum FederatedLora {
     /// own, too, with the same rows, which is pulled toward the server's and is never sent.
     Ditto {
         /// [1] Weight of the pull: lambda/2 times the squared distance from the server's model is added to the loss -- at least 0.
-        #[serde(default = "tenth", deserialize_with = "range::non_negative")]
+        #[serde(default = "tenth", deserialize_with = "range::non_negative_single")]
         lambda: f64,
     },
 }
