@@ -90,7 +90,7 @@ fn flora_adds_the_mean_of_products_to_the_base_and_begins_anew() {
     let tables = RunTables::read(&played.world.path("run")).expect("tables");
     let errors = tables.rounds().numbers("aggregation_error").expect("errors");
     let mut before = vec![0.0; elements(&saved(&played, 1)).len()];
-    for round in 0..rounds {
+    for (round, recorded) in errors.into_iter().enumerate() {
         let start = &played.models[round];
         for (value, is_of_a) in start.iter().zip(&played.is_of_a) {
             assert_eq!(*value == 0.0, !is_of_a, "B begins with zeros, and A does not");
@@ -105,7 +105,7 @@ fn flora_adds_the_mean_of_products_to_the_base_and_begins_anew() {
         let apart = distance(&added, &mean_of_products(&played, round));
         assert!(apart < 1e-5, "round {}: {apart}", round + 1);
         // While factors are added to factors, the rounding of these is all that is lost.
-        let recorded = errors[round].expect("an error");
+        let recorded = recorded.expect("an error");
         if !is_dense(&saved(&played, round + 1)) {
             assert!((recorded - apart).abs() < 0.01 * apart, "{recorded} for {apart}");
         }
