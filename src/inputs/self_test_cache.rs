@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::InputError;
 use crate::data::Sample;
-use crate::store::{Key, Store, binary_hash, key_of};
+use crate::store::{Key, Store, binary_hash, key_of, parse_json};
 use crate::training::{Error, Grade, LargestWork, SelfTest, TestedShapes, Trainer, library_hashes};
 
 /// Duration of a test above which its result is cached.
@@ -38,7 +38,7 @@ pub(super) fn tested(trainer: &Trainer, work: &LargestWork, store: &Store) -> Re
 fn tested_caching(trainer: &Trainer, work: &LargestWork, store: &Store, long: Duration) -> Result<Tested, InputError> {
     let shapes = work.shapes(trainer.fingerprint().threads);
     let key = key(trainer, work);
-    let stored = store.get(key).and_then(|bytes| postcard::from_bytes::<Tested>(&bytes).ok());
+    let stored = store.get(key).and_then(|bytes| parse_json::<Tested>(&bytes).ok());
     if let Some(stored) = stored.filter(|stored| stored.shapes == shapes) {
         return Ok(stored);
     }
@@ -59,9 +59,14 @@ fn tested_caching(trainer: &Trainer, work: &LargestWork, store: &Store, long: Du
     let tested = Tested { found, shapes };
     // A grade below B may come from a temporary fault of the machine, so the test is repeated at the next start.
     if began.elapsed() > long && found.grade() >= Grade::B {
-        store.put(key, &postcard::to_stdvec(&tested).expect("it holds numbers and flags"))?;
+        store.put(key, &bytes(&tested))?;
     }
     Ok(tested)
+}
+
+/// Returns a result as it is stored: as JSON, since a format without names could not leave out fields.
+fn bytes(tested: &Tested) -> Vec<u8> {
+    serde_json::to_vec(tested).expect("it holds numbers and flags")
 }
 
 /// Returns the key of a test's result. It covers the processor and its microcode, the program, LibTorch's libraries, the
@@ -73,7 +78,7 @@ fn key(trainer: &Trainer, work: &LargestWork) -> Key {
     let base = (trainer.base_hash().as_bytes().to_owned(), &*layout);
     let training = (work.objective, &work.hyper, work.jobs as u64);
     let data = (hashes(&work.micro_batch), hashes(&work.evaluated));
-    key_of("fedreplay self-test v1", &(machine(), fingerprint, program, base, training, data))
+    key_of("fedreplay self-test v2", &(machine(), fingerprint, program, base, training, data))
 }
 
 fn hashes(rows: &[Arc<Sample>]) -> Vec<[u8; 32]> {
@@ -126,7 +131,7 @@ mod tests {
         assert_eq!(first.found.grade(), Grade::B);
         // What is in the store shows that it is read from there.
         let marked = Tested { found: SelfTest { portable: true, ..first.found }, ..first };
-        store.put(key(&trainer, &long), &postcard::to_stdvec(&marked).expect("plain data")).expect("a writable folder");
+        store.put(key(&trainer, &long), &bytes(&marked)).expect("a writable folder");
         assert_eq!(tested_caching(&trainer, &long, &store, Duration::ZERO).expect("a test"), marked);
         assert_eq!(tested_caching(&trainer, &long, &Store::none(), Duration::ZERO).expect("a test"), first);
         let other = tested_caching(&trainer, &work(41), &store, Duration::ZERO).expect("a test");

@@ -20,7 +20,7 @@ pub use engine::job::{
 };
 pub use engine::memory::MemoryPlan;
 pub use engine::trainer::Trainer;
-pub use kernels::native::limits::{EndingAllocator, be_first_to_end, name_limits};
+pub use kernels::native::limits::{EndingAllocator, be_first_to_end, name_faults, name_limits};
 pub use kernels::native::{Switches, end_process};
 pub use objectives::preference::{PairScore, PreferenceMetrics, score_pairs};
 pub use process::available::{free_bytes, program_bytes};

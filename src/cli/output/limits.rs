@@ -7,10 +7,11 @@ use std::panic::{set_hook, take_hook};
 
 use super::error;
 use crate::cli::errors::exit::FAILED;
-use fedreplay::training::{be_first_to_end, end_process};
+use fedreplay::training::{be_first_to_end, end_process, name_faults};
 
 /// Ends the program with a sentence where it would panic because of a limit of the machine.
 pub fn name_limits() {
+    name_faults();
     let others = take_hook();
     set_hook(Box::new(move |panic| match limit(&text(panic.payload())) {
         Some(limit) => end(&limit),
@@ -45,8 +46,9 @@ fn limit(message: &str) -> Option<String> {
     if message.contains("failed to spawn thread") || is_of_threads && message.contains("Os { code: 11,") {
         return Some(format!("failed to start a thread: {THREADS}"));
     }
-    // The operating system's error, LibTorch's, and zstd's, whose functions return nothing where they got no memory.
-    let of_memory = ["Os { code: 12,", "can't allocate memory", "zstd returned null pointer"];
+    // The operating system's error, LibTorch's and that of C++, and zstd's, whose functions return nothing where they got no memory.
+    let of_memory =
+        ["Os { code: 12,", "(os error 12)", "can't allocate memory", "std::bad_alloc", "zstd returned null pointer"];
     if of_memory.iter().any(|words| message.contains(words)) {
         return Some(MEMORY.to_owned());
     }
@@ -81,10 +83,18 @@ mod tests {
             "failed to start a thread",
         );
         check(&of(12), "failed to get memory");
+        check(
+            &format!("failed to allocate an alternative stack: {}", io::Error::from_raw_os_error(12)),
+            "failed to get memory",
+        );
         check(&of(24), "failed to open a file");
         let torch = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
                      allocate 8 bytes. Error code 12 (Cannot allocate memory)";
         check(torch, "failed to get memory");
+        check(
+            "called `Result::unwrap()` on an `Err` value: Torch(\"Internal torch error: std::bad_alloc\")",
+            "failed to get memory",
+        );
         check("zstd returned null pointer when creating new context", "failed to get memory");
         assert_eq!(limit("index out of bounds: the len is 3 but the index is 3"), None);
     }

@@ -1,4 +1,6 @@
 // Ends the process with one sentence where the machine, or a limit of it, has no more memory or threads.
+#include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -58,6 +60,36 @@ namespace {
 }
 
 }  // namespace
+
+namespace {
+
+struct sigaction before;
+
+// Whether the machine does not even give a little memory.
+bool is_exhausted() {
+  const size_t little = size_t{64} << 20;
+  void* block = mmap(nullptr, little, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (block == MAP_FAILED) return true;
+  munmap(block, little);
+  return false;
+}
+
+// A library that does not look at what it got reads from address zero where it got no memory.
+void faulted(int, siginfo_t*, void*) {
+  if (first.load() != 0 || is_exhausted()) fedreplay_out_of_memory();
+  // Another fault happens again after the return, and is treated as it was before.
+  sigaction(SIGSEGV, &before, nullptr);
+}
+
+}  // namespace
+
+// Must be called after the standard library has installed its handler, which recognizes a stack that is too small.
+extern "C" void fedreplay_name_faults() {
+  struct sigaction action = {};
+  action.sa_sigaction = faulted;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigaction(SIGSEGV, &action, &before);
+}
 
 // Must be called before the initializers of LibTorch, which may throw.
 extern "C" void fedreplay_name_limits() { std::set_terminate(terminated); }

@@ -6,6 +6,7 @@ unsafe extern "C" {
     fn fedreplay_name_limits();
     fn fedreplay_out_of_memory() -> !;
     fn fedreplay_be_first();
+    fn fedreplay_name_faults();
 }
 
 /// Prepares the process for the case that C++ code runs out of memory outside of any call that could return an error. A program
@@ -13,6 +14,13 @@ unsafe extern "C" {
 pub extern "C" fn name_limits() {
     // SAFETY: it exchanges a pointer of the C++ library, which needs no initializer.
     unsafe { fedreplay_name_limits() }
+}
+
+/// Ends the process with the sentence about memory where a library that got none reads from no address. Other faults keep their
+/// treatment.
+pub fn name_faults() {
+    // SAFETY: the handler calls only what may be called in one, and leaves other faults to the one that it replaces.
+    unsafe { fedreplay_name_faults() }
 }
 
 /// Returns for the first thread that ends the process for want of memory, threads or files. Others wait for the end.
