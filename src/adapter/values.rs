@@ -189,7 +189,8 @@ impl Adapter {
         })
     }
 
-    /// Reads tensors under PEFT's names into the order of `layout`, with a change of the base if there is one. The types F32, F16 and BF16 are accepted.
+    /// Reads tensors under PEFT's names into the order of `layout`, with a change of the base if there is one. The types F32, F16
+    /// and BF16 are accepted.
     ///
     /// # Errors
     /// If the file is damaged, or its tensors are not those of the layout.

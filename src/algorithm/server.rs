@@ -48,8 +48,8 @@ pub enum ServerRule {
     Products,
     /// server + mean; what the mean of the products B A has beyond the product of the means is added to the base (FedEx-LoRA).
     AverageAndMergeResidual,
-    /// The mean of the products B A is added to the base, and a new adapter takes the place of the old one (FLoRA). It is drawn from `seed` for the
-    /// server's `step`, which is the number of the new model.
+    /// The mean of the products B A is added to the base, and a new adapter takes the place of the old one (FLoRA). It is drawn
+    /// from `seed` for the server's `step`, which is the number of the new model.
     MergeProducts { seed: Seed, step: u32 },
 }
 
@@ -86,8 +86,8 @@ impl ServerRule {
         }
     }
 
-    /// Returns the next model and state, without the change of the base ([`Self::with_base_change`]). `change` is `None` for a round in which no update had a weight; it changes
-    /// neither, so momentum alone moves nothing.
+    /// Returns the next model and state, without the change of the base ([`Self::with_base_change`]). `change` is `None` for a
+    /// round in which no update had a weight; it changes neither, so momentum alone moves nothing.
     ///
     /// # Panics
     /// If the change does not have the server's layout.

@@ -71,8 +71,8 @@ impl Tasks<'_> {
         Some(TrainingOrder { keeps_moments: false, ..training })
     }
 
-    /// Returns the training of the last model on a client's rows, which takes `steps` steps with the settings of the last round and
-    /// draws rows and masks as no other task of the client does.
+    /// Returns the training of the last model on a client's rows, which takes `steps` steps with the settings of the last round.
+    /// Where each task draws rows and masks of its own, so does this one.
     pub fn fine_tuning(&self, client: u32, steps: u32) -> TrainingOrder {
         let rows = &self.inputs.clients[client as usize].train;
         let order = self.order(client, u64::from(u32::MAX), rows, steps, self.spec().rounds);

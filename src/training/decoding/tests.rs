@@ -21,8 +21,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Reads sequences of several lengths under two adapters, of which one has a change of the base, and the base, in pieces and beside each other, and hands the
-/// logits after each pass to `check`: trainer, adapter, what was read, logits.
+/// Reads sequences of several lengths under two adapters, of which one has a change of the base, and the base, in pieces and next
+/// to each other, and hands the logits after each pass to `check`: trainer, adapter, what was read, logits.
 fn read_in_company(precision: Precision, check: impl Fn(&Trainer, &Adapter, &[u32], &[f32])) {
     for config in configs() {
         let trainer = trainer(&config, precision, &["all-linear"]);

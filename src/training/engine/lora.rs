@@ -45,8 +45,8 @@ fn mix(mut word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// Adds scale · B A input, and the change of the base times the input, to the columns of `output`, in place, and returns scale · A input, `[rows, members * rank]`,
-/// for [`add_backward_`].
+/// Adds scale · B A input, and the change of the base times the input, to the columns of `output`, in place, and returns
+/// scale · A input, `[rows, members * rank]`, for [`add_backward_`].
 pub fn add_forward_(group: &LoraGroup, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
     let mut low = match masks {
         None => ops::product(input, &group.a.f_tr()?)?,
