@@ -1,14 +1,14 @@
-//! QR and singular value decompositions of small matrices, in plain loops.
+//! QR and singular value decompositions of small matrices, and of sums of products of a column and a row, in plain loops.
 //!
 //! No library is used, because aggregates must have the same bits on every processor, which matrix products and norms
 //! of libraries do not guarantee.
 
 /// Orthonormal basis of the span of some columns.
-pub(super) struct Basis {
+struct Basis {
     /// Columns of the basis.
-    pub columns: Vec<Vec<f64>>,
+    columns: Vec<Vec<f64>>,
     /// Coordinates of each original column in the basis.
-    pub parts: Vec<Vec<f64>>,
+    parts: Vec<Vec<f64>>,
 }
 
 /// [1] -- Norm of a column's component orthogonal to the basis, relative to the column, up to which it is only
@@ -17,7 +17,7 @@ const ROUNDING: f64 = 1e-12;
 
 /// Orthonormalizes columns by modified Gram-Schmidt, twice for each column, which suffices for orthogonality to working
 /// precision (Giraud et al. 2005).
-pub(super) fn orthonormal(originals: &[Vec<f64>]) -> Basis {
+fn orthonormal(originals: &[Vec<f64>]) -> Basis {
     let mut columns: Vec<Vec<f64>> = Vec::new();
     let mut parts = Vec::with_capacity(originals.len());
     for original in originals {
@@ -110,6 +110,74 @@ fn rotate(columns: &mut [Vec<f64>], a: usize, b: usize, cosine: f64, sine: f64) 
         *x = rotated_x;
         *y = rotated_y;
     }
+}
+
+/// Singular value decomposition of a sum of products of a column and a row.
+///
+/// The sum is L R^T, with the columns in L and the rows in R. With the QR decompositions L = Q_l P_l and R = Q_r P_r it is
+/// Q_l (P_l P_r^T) Q_r^T, so the decomposition of the small matrix in the middle gives that of the whole.
+pub(super) struct DecomposedSum {
+    left: Basis,
+    right: Basis,
+    pairs: Vec<Singular>,
+    /// Lengths of a column and of a row.
+    lengths: [usize; 2],
+}
+
+impl DecomposedSum {
+    /// Decomposes the sum of the products of each column with the row at the same place.
+    pub fn new(columns: &[Vec<f64>], rows: &[Vec<f64>]) -> Self {
+        let left = orthonormal(columns);
+        let right = orthonormal(rows);
+        let pairs = apart(middle(&left, &right));
+        let lengths = [columns, rows].map(|vectors| vectors.first().map_or(0, Vec::len));
+        Self { left, right, pairs, lengths }
+    }
+
+    /// Returns the greatest rank that the sum can have.
+    pub fn rank_max(&self) -> usize {
+        self.left.columns.len().min(self.right.columns.len())
+    }
+
+    /// Returns the squares of the singular values, the greatest first.
+    pub fn energies(&self) -> Vec<f64> {
+        self.pairs.iter().map(|pair| dot(&pair.image, &pair.image)).collect()
+    }
+
+    /// Returns the right singular vector of a place, whose length is 1.
+    pub fn row(&self, place: usize) -> Vec<f64> {
+        combined(&self.right.columns, &self.pairs[place].direction, self.lengths[1])
+    }
+
+    /// Returns the left singular vector of a place times the singular value.
+    pub fn column(&self, place: usize) -> Vec<f64> {
+        combined(&self.left.columns, &self.pairs[place].image, self.lengths[0])
+    }
+}
+
+/// Computes P_l P_r^T by columns, from the coordinates of both sides.
+fn middle(left: &Basis, right: &Basis) -> Vec<Vec<f64>> {
+    let mut columns = Vec::with_capacity(right.columns.len());
+    for of_right in 0..right.columns.len() {
+        let mut column = Vec::with_capacity(left.columns.len());
+        for of_left in 0..left.columns.len() {
+            let terms = left.parts.iter().zip(&right.parts);
+            column.push(terms.map(|(left, right)| left[of_left] * right[of_right]).sum());
+        }
+        columns.push(column);
+    }
+    columns
+}
+
+/// Computes a linear combination of columns of this length.
+fn combined(columns: &[Vec<f64>], factors: &[f64], length: usize) -> Vec<f64> {
+    let mut sum = vec![0.0; length];
+    for (column, factor) in columns.iter().zip(factors) {
+        for (sum, value) in sum.iter_mut().zip(column) {
+            *sum += factor * value;
+        }
+    }
+    sum
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

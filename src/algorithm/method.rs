@@ -69,12 +69,21 @@ impl Method {
             Averages::Products => method.server = ServerRule::Products,
             Averages::FactorsWithResidual => method.server = ServerRule::AverageAndMergeResidual,
             Averages::MergedProducts => {
-                let seed = Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed));
-                method.server = ServerRule::MergeProducts { seed, step: 0 };
+                method.server = ServerRule::MergeProducts { seed: seed_of_adapters(scenario), step: 0 };
+            }
+            Averages::MergedTruncatedProducts => {
+                let seed = seed_of_adapters(scenario);
+                let threshold = scenario.kept_energy().expect("the method has a threshold");
+                method.server = ServerRule::MergeTruncatedProducts { seed, step: 0, threshold };
             }
         }
         method
     }
+}
+
+/// Returns the seed from which initial adapters are drawn.
+fn seed_of_adapters(scenario: &ScenarioSpec) -> Seed {
+    Seed(scenario.model.lora.init_seed.unwrap_or(scenario.seed))
 }
 
 fn averaging(mean: Mean) -> ServerRule {

@@ -20,6 +20,7 @@ mod robust;
 mod server;
 #[cfg(test)]
 mod tests;
+mod truncation;
 
 pub use adaptive::{AdaptiveOptimizer, SquareRule};
 pub use aggregation_error::{

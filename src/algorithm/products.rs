@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::Update;
 use super::aggregation_error::{AggregationError, ModuleError};
-use super::decomposition::{Basis, apart, orthonormal};
+use super::decomposition::DecomposedSum;
 use crate::adapter::Adapter;
 
 /// Computes the change of the values of `server` after which its products are nearest, among matrices of their rank, to
@@ -77,7 +77,7 @@ struct Nearest {
 /// Computes the product of the adapter's rank that is nearest to the sum.
 fn nearest(server: &Adapter, terms: &[(&Adapter, f64)], shape: Shape, a: &Range<usize>, b: &Range<usize>) -> Nearest {
     let Shape { rank, inputs, outputs } = shape;
-    // The sum of f_i B_i A_i is L R with L = [f_1 B_1 ... f_k B_k] and R = [A_1; ...; A_k].
+    // The sum of f_i B_i A_i is L R^T with L = [f_1 B_1 ... f_k B_k] and R^T = [A_1; ...; A_k].
     let mut lefts = Vec::new();
     let mut rights = Vec::new();
     for (adapter, factor) in terms {
@@ -90,31 +90,25 @@ fn nearest(server: &Adapter, terms: &[(&Adapter, f64)], shape: Shape, a: &Range<
             rights.push(row.iter().map(|&value| f64::from(value)).collect::<Vec<_>>());
         }
     }
-    // With the QR decompositions L = Q_l P_l and R^T = Q_r P_r it is Q_l (P_l P_r^T) Q_r^T, so the singular value
-    // decomposition of the small matrix in the middle gives that of the whole.
-    let left = orthonormal(&lefts);
-    let right = orthonormal(&rights);
-    let singular = apart(middle(&left, &right));
+    let sum = DecomposedSum::new(&lefts, &rights);
+    let energies = sum.energies();
     // B A stays the same if a row of A is multiplied by a number and the column of B is divided by it. Rows without a
     // singular pair keep their values in A and have zeros in B.
     let scale = row_norm(&server.values[a.clone()], rank);
     let mut new_a: Vec<f64> = server.values[a.clone()].iter().map(|&value| f64::from(value)).collect();
     let mut new_b = vec![0.0; outputs * rank];
-    for (place, pair) in singular.iter().take(rank).enumerate() {
-        let row = combined(&right.columns, &pair.direction, inputs);
-        for (new, value) in new_a[place * inputs..(place + 1) * inputs].iter_mut().zip(row) {
+    for place in 0..energies.len().min(rank) {
+        for (new, value) in new_a[place * inputs..(place + 1) * inputs].iter_mut().zip(sum.row(place)) {
             *new = scale * value;
         }
-        let column = combined(&left.columns, &pair.image, outputs);
-        for (new, value) in new_b.iter_mut().skip(place).step_by(rank).zip(column) {
+        for (new, value) in new_b.iter_mut().skip(place).step_by(rank).zip(sum.column(place)) {
             *new = value / scale;
         }
     }
     // By Eckart and Young, what the nearest product lacks are the singular values after the first `rank`.
     let mut mean = 0.0;
     let mut dropped = 0.0;
-    for (place, pair) in singular.iter().enumerate() {
-        let square: f64 = pair.image.iter().map(|value| value * value).sum();
+    for (place, square) in energies.into_iter().enumerate() {
         mean += square;
         if place >= rank {
             dropped += square;
@@ -122,31 +116,6 @@ fn nearest(server: &Adapter, terms: &[(&Adapter, f64)], shape: Shape, a: &Range<
     }
     let error = ModuleError::of_squares(server.layout.scale(), mean, dropped);
     Nearest { a: new_a, b: new_b, error }
-}
-
-/// Computes P_l P_r^T by columns, from the coordinates of both sides.
-fn middle(left: &Basis, right: &Basis) -> Vec<Vec<f64>> {
-    let mut columns = Vec::with_capacity(right.columns.len());
-    for of_right in 0..right.columns.len() {
-        let mut column = Vec::with_capacity(left.columns.len());
-        for of_left in 0..left.columns.len() {
-            let terms = left.parts.iter().zip(&right.parts);
-            column.push(terms.map(|(left, right)| left[of_left] * right[of_right]).sum());
-        }
-        columns.push(column);
-    }
-    columns
-}
-
-/// Computes a linear combination of columns of this length.
-fn combined(columns: &[Vec<f64>], factors: &[f64], length: usize) -> Vec<f64> {
-    let mut sum = vec![0.0; length];
-    for (column, factor) in columns.iter().zip(factors) {
-        for (sum, value) in sum.iter_mut().zip(column) {
-            *sum += factor * value;
-        }
-    }
-    sum
 }
 
 /// Returns the root mean square of the norms of A's rows, or 1 if all are zero.
@@ -161,6 +130,7 @@ mod tests {
 
     use fedreplay_sim::{Purpose, Seed, Stream};
 
+    use super::super::decomposition::apart;
     use super::*;
     use crate::adapter::{Layout, Module};
 

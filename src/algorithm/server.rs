@@ -51,6 +51,8 @@ pub enum ServerRule {
     /// The mean of the products B A is added to the base, and a new adapter takes the place of the old one (FLoRA). It is drawn
     /// from `seed` for the server's `step`, which is the number of the new model.
     MergeProducts { seed: Seed, step: u32 },
+    /// As [`Self::MergeProducts`], of the mean cut to the least rank that holds `threshold` of its energy in each module (FLoRIST).
+    MergeTruncatedProducts { seed: Seed, step: u32, threshold: f64 },
 }
 
 impl ServerRule {
@@ -61,6 +63,9 @@ impl ServerRule {
     pub fn of_version(self, version: u32) -> Self {
         match self {
             Self::MergeProducts { seed, .. } => Self::MergeProducts { seed, step: version },
+            Self::MergeTruncatedProducts { seed, threshold, .. } => {
+                Self::MergeTruncatedProducts { seed, step: version, threshold }
+            }
             rule => rule,
         }
     }
@@ -76,7 +81,9 @@ impl ServerRule {
     pub fn continues(self, before: Self) -> bool {
         match (before, self) {
             (_, Self::Average { .. } | Self::AverageByNorm | Self::AverageCorrected { .. } | Self::Products) => true,
-            (_, Self::AverageAndMergeResidual | Self::MergeProducts { .. }) => true,
+            (_, Self::AverageAndMergeResidual | Self::MergeProducts { .. } | Self::MergeTruncatedProducts { .. }) => {
+                true
+            }
             (Self::Momentum(before), Self::Momentum(now)) => before.averages == now.averages,
             (Self::Adaptive(before), Self::Adaptive(now)) => {
                 let sums = |rule: AdaptiveOptimizer| rule.squares == SquareRule::Adagrad;
@@ -100,7 +107,8 @@ impl ServerRule {
             | Self::AverageCorrected { .. }
             | Self::Products
             | Self::AverageAndMergeResidual
-            | Self::MergeProducts { .. } => (add(server, 1.0, change), state.clone()),
+            | Self::MergeProducts { .. }
+            | Self::MergeTruncatedProducts { .. } => (add(server, 1.0, change), state.clone()),
             Self::Momentum(rule) => rule.apply(server, state, change),
             Self::Adaptive(rule) => rule.apply(server, state, change),
         }

@@ -8,6 +8,7 @@ use fedreplay_sim as sim;
 use crate::adapter::{Factors, Layout, WireFormat, wire_bytes_of};
 use crate::compression::{Compression, Sent};
 use crate::scenario::schema::{Availability, Dropout, GroupSpec, OptimizerSpec, Protocol, ScenarioSpec};
+use crate::scenario::truncated_rank_max;
 
 /// Table of the costs of tasks under one scenario. Clients whose tasks cost the same share a row.
 #[derive(Clone, Debug)]
@@ -117,7 +118,7 @@ impl TaskCosts {
 fn traffic(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round: u32) -> sim::Traffic {
     let mut traffic = uncompressed(scenario, layout, clients, round);
     if let Some(compression) = Compression::new(scenario) {
-        traffic.upload_bytes = compression.bytes(&Sent::new(layout, scenario.sent_factors(round)));
+        traffic.upload_bytes = compression.bytes(&Sent::new(layout, (scenario.lora_method().sends)(round)));
     }
     traffic
 }
@@ -128,28 +129,32 @@ fn uncompressed(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round:
         let adapter = wire_bytes_of(layout, WireFormat::F32, factors);
         adapter.saturating_mul(scenario.algorithm.adapters_on_the_wire())
     };
+    let method = scenario.lora_method();
     let nobody_misses = nobody_misses_a_round(scenario, clients);
-    let mut download_bytes = bytes(scenario.received_factors(round, nobody_misses));
+    let mut download_bytes = bytes((method.receives)(round, nobody_misses));
     // A client that has every model receives what one round has changed; another may receive a model for the first time.
     let rounds = if nobody_misses { 1 } else { scenario.rounds };
     download_bytes = download_bytes.saturating_add(base_change_bytes(scenario, layout, clients, rounds));
-    sim::Traffic { download_bytes, upload_bytes: bytes(scenario.sent_factors(round)) }
+    sim::Traffic { download_bytes, upload_bytes: bytes((method.sends)(round)) }
 }
 
 /// [byte] -- Returns the most that a change of the base takes in f32 after a number of rounds. A weight's change takes the factors of all
-/// clients' products, or all of its elements where those are fewer, or where rounds of another phase may have had more clients.
+/// clients' products, or of as many as a cut by energy can keep, or all of its elements where those are fewer, or where rounds of another
+/// phase may have had more clients.
 pub fn base_change_bytes(scenario: &ScenarioSpec, layout: &Layout, clients: usize, rounds: u32) -> u64 {
     let Protocol::Synchronous { clients_per_round, .. } = scenario.server.protocol else { return 0 };
     if !scenario.lora_method().averages.changes_base() {
         return 0;
     }
-    let counted = u64::from(clients_per_round).min(clients as u64).saturating_mul(rounds.into());
-    let rank = match scenario.changes.is_empty() {
-        true => counted.saturating_mul(scenario.model.lora.rank.into()),
-        false => u64::MAX,
-    };
+    let counted = u64::from(clients_per_round).min(clients as u64);
+    let products = counted.saturating_mul(scenario.model.lora.rank.into());
     let values = layout.modules.iter().map(|module| {
         let (inputs, outputs) = (module.in_features as u64, module.out_features as u64);
+        let of_a_round = match scenario.kept_energy() {
+            Some(threshold) => truncated_rank_max(threshold, products.min(inputs).min(outputs)),
+            None => products,
+        };
+        let rank = if scenario.changes.is_empty() { of_a_round.saturating_mul(rounds.into()) } else { u64::MAX };
         rank.saturating_mul(inputs + outputs).min(inputs.saturating_mul(outputs))
     });
     values.fold(0, u64::saturating_add).saturating_mul(4)

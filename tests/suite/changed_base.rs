@@ -10,21 +10,21 @@ use safetensors::SafeTensors;
 use super::federated_lora::{EVERYONE, MIXED, Played, scenario};
 use crate::support::World;
 
-const SAVE_ALL: [&str; 2] = ["--set", "output.save_adapter_every=1"];
+pub(super) const SAVE_ALL: [&str; 2] = ["--set", "output.save_adapter_every=1"];
 
-fn saved(played: &Played, round: usize) -> Adapter {
+pub(super) fn saved(played: &Played, round: usize) -> Adapter {
     read_saved(&played.world.path(&format!("run/adapters/round-{round:05}"))).expect("a saved adapter")
 }
 
 /// The places of an adapter's modules in the order of their names, in which `Played` has them.
-fn by_name(layout: &Layout) -> Vec<usize> {
+pub(super) fn by_name(layout: &Layout) -> Vec<usize> {
     let mut places: Vec<usize> = (0..layout.modules.len()).collect();
     places.sort_by_key(|&place| &layout.modules[place].path);
     places
 }
 
 /// The elements of the change of each module's weight, one module after another.
-fn elements(adapter: &Adapter) -> Vec<f64> {
+pub(super) fn elements(adapter: &Adapter) -> Vec<f64> {
     let mut all = Vec::new();
     for index in by_name(&adapter.layout) {
         let module = &adapter.layout.modules[index];
@@ -54,7 +54,7 @@ fn is_dense(adapter: &Adapter) -> bool {
 }
 
 /// Relative distance of two vectors.
-fn distance(found: &[f64], expected: &[f64]) -> f64 {
+pub(super) fn distance(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
     let apart = square(&mut found.iter().zip(expected).map(|(found, expected)| found - expected));
@@ -62,7 +62,7 @@ fn distance(found: &[f64], expected: &[f64]) -> f64 {
 }
 
 /// The mean of the products s B A of a round's updates, with the weights of the ledger.
-fn mean_of_products(played: &Played, round: usize) -> Vec<f64> {
+pub(super) fn mean_of_products(played: &Played, round: usize) -> Vec<f64> {
     let tables = RunTables::read(&played.world.path("run")).expect("tables");
     let weights = tables.tasks().expect("tasks").numbers("weight").expect("weights");
     let mut weights = weights.into_iter().flatten();
@@ -140,7 +140,7 @@ fn fedex_lora_adds_what_the_mean_of_factors_lacks() {
 }
 
 /// What reads a run reads the change of the base, too.
-fn assert_commands(played: &Played, sets: &[&str]) {
+pub(super) fn assert_commands(played: &Played, sets: &[&str]) {
     let world = &played.world;
     world.fedreplay(&["verify", "run"]).succeeded();
     for more in [&[][..], &["--round", "3"], &["--client", "1"]] {
@@ -282,7 +282,7 @@ fn what_does_not_go_with_a_change_of_the_base_is_named() {
         (
             "Flora",
             "algorithm=FedAdam()",
-            "algorithm: it does not go with FLoRA: what is added to the base is exact for a mean",
+            "algorithm: it does not go with FLoRA: what is added to the base is made from a mean",
         ),
         ("FedExLora", "algorithm=Scaffold()", "algorithm: it does not go with FedEx-LoRA"),
         ("Flora", "algorithm=FedAvg(mean: Products)", "algorithm.mean: it does not go with FLoRA"),

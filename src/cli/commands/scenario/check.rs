@@ -108,6 +108,10 @@ fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>
     if summary.stand_in_loss.is_some() {
         lines.push(("note", "selection depends on losses, which a plan does not have, so a run will differ".into()));
     }
+    if spec.lora_method().averages.changes_base() {
+        let note = "bytes down are the most that the change of the base can take: what it takes follows from training";
+        lines.push(("note", note.into()));
+    }
     let Some(forecast) = forecast else {
         let names: Vec<&str> = spec.evaluation.benchmarks.iter().map(|one| one.name.as_str()).collect();
         if !names.is_empty() {
