@@ -1,35 +1,30 @@
-//! The two factors of LoRA's products B A, of which some methods train or send one.
+//! The two factors of LoRA's products B A, and the modules that have them, of which methods train, send and keep some.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, Layout};
+use super::{Adapter, Layout, Module};
 
-/// Some of the two factors of all modules.
+/// Some of the matrices of an adapter: one factor of all modules or both, or both factors of some modules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Factors {
-    /// Neither.
+    /// None.
     None,
-    /// A, `[rank, in]`.
+    /// A of all modules, `[rank, in]`.
     A,
-    /// B, `[out, rank]`.
+    /// B of all modules, `[out, rank]`.
     B,
-    /// A and B.
+    /// A and B of all modules.
     Both,
+    /// A and B of the modules in the last decoder layers that have any, this number of layers.
+    LastLayers(u32),
+    /// A and B of all modules but those.
+    ButLastLayers(u32),
 }
 
 impl Factors {
-    /// Whether A is among them.
-    pub fn has_a(self) -> bool {
-        matches!(self, Self::A | Self::Both)
-    }
-
-    /// Whether B is among them.
-    pub fn has_b(self) -> bool {
-        matches!(self, Self::B | Self::Both)
-    }
-
     /// Returns those that are not among these.
     pub fn others(self) -> Self {
         match self {
@@ -37,16 +32,34 @@ impl Factors {
             Self::A => Self::B,
             Self::B => Self::A,
             Self::Both => Self::None,
+            Self::LastLayers(count) => Self::ButLastLayers(count),
+            Self::ButLastLayers(count) => Self::LastLayers(count),
         }
     }
 
+    /// Returns for each module of `layout` whether its A and its B are among these.
+    pub fn by_module(self, layout: &Layout) -> Vec<(bool, bool)> {
+        let (count, last, others) = match self {
+            Self::None => (0, false, (false, false)),
+            Self::A => (0, false, (true, false)),
+            Self::B => (0, false, (false, true)),
+            Self::Both => (0, false, (true, true)),
+            Self::LastLayers(count) => (count, true, (false, false)),
+            Self::ButLastLayers(count) => (count, false, (true, true)),
+        };
+        let layers = layout.layers();
+        let (_, last_layers) = layers.split_at(layers.len().saturating_sub(count as usize));
+        let is_last = |module: &Module| module.layer().is_some_and(|layer| last_layers.contains(&layer));
+        layout.modules.iter().map(|module| if is_last(module) { (last, last) } else { others }).collect()
+    }
+
     /// Calls `visit` for the range of each matrix of `layout` that is among these, in the order of the values.
-    pub fn for_ranges(self, layout: &Layout, mut visit: impl FnMut(std::ops::Range<usize>)) {
-        for (a, b) in layout.ranges() {
-            if self.has_a() {
+    pub fn for_ranges(self, layout: &Layout, mut visit: impl FnMut(Range<usize>)) {
+        for ((a, b), (has_a, has_b)) in layout.ranges().into_iter().zip(self.by_module(layout)) {
+            if has_a {
                 visit(a);
             }
-            if self.has_b() {
+            if has_b {
                 visit(b);
             }
         }
@@ -104,11 +117,27 @@ mod tests {
         assert_eq!(counts[1] + counts[2], counts[3]);
         assert_eq!(counts[3], layout.parameters());
         let zeros = Adapter::zeros(layout.clone());
-        for factors in [Factors::None, Factors::A, Factors::B, Factors::Both] {
+        let of_layers = [Factors::LastLayers(1), Factors::ButLastLayers(1)];
+        for factors in [Factors::None, Factors::A, Factors::B, Factors::Both].into_iter().chain(of_layers) {
             let mut kept = adapter.values.clone();
             factors.keep_only(layout, &mut kept);
             assert_eq!(factors.replaced(&zeros, &adapter).values, kept);
             assert_eq!(factors.others().replaced(&adapter, &zeros).values, kept);
         }
+    }
+    #[test]
+    fn last_layers_are_those_of_the_last_modules() {
+        let module = |path: &str| Module { path: path.into(), in_features: 2, out_features: 1 };
+        let paths = ["model.layers.2.up", "model.layers.10.up", "model.layers.10.down", "model.layers.9.up", "head"];
+        let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: paths.map(module).to_vec() };
+        assert_eq!(layout.layers(), [2, 9, 10]);
+        let of = |factors: Factors| factors.by_module(&layout).into_iter().map(|(a, b)| a && b).collect::<Vec<bool>>();
+        assert_eq!(of(Factors::LastLayers(1)), [false, true, true, false, false]);
+        assert_eq!(of(Factors::ButLastLayers(1)), [true, false, false, true, true]);
+        assert_eq!(of(Factors::LastLayers(2)), [false, true, true, true, false]);
+        assert_eq!(of(Factors::LastLayers(4)), [true, true, true, true, false]);
+        let counts = [1, 2, 3].map(|count| Factors::LastLayers(count).count(&layout));
+        assert_eq!(counts, [6, 9, 12]);
+        assert_eq!(Factors::ButLastLayers(2).count(&layout), 6);
     }
 }

@@ -1,5 +1,6 @@
 //! Layout of an adapter: the modules that it changes, and the place of each matrix in one flat vector.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,11 @@ pub struct Module {
 }
 
 impl Module {
+    /// Returns the number of the decoder layer that it is in; `None` for a module outside of them.
+    pub fn layer(&self) -> Option<u32> {
+        self.path.strip_prefix("model.layers.")?.split('.').next()?.parse().ok()
+    }
+
     fn shape(&self) -> String {
         format!("{} to {}", self.in_features, self.out_features)
     }
@@ -75,6 +81,12 @@ impl Layout {
 
     fn adapts(&self, path: &str) -> bool {
         self.modules.iter().any(|module| module.path == path)
+    }
+
+    /// Returns the numbers of the decoder layers in which it has modules, ascending.
+    pub fn layers(&self) -> Vec<u32> {
+        let layers: BTreeSet<u32> = self.modules.iter().filter_map(Module::layer).collect();
+        layers.into_iter().collect()
     }
 
     /// Returns the number of values in an adapter of this layout.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, AdapterError, Factors, Layout, Module};
+use super::{Adapter, AdapterError, Factors, Layout};
 
 /// Format of values on the wire. The layout is agreed on in advance and is not transmitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,12 +32,12 @@ pub fn wire_bytes_of(layout: &Layout, format: WireFormat, factors: Factors) -> u
         WireFormat::F32 => 4 * values,
         WireFormat::F16 | WireFormat::Bf16 => 2 * values,
         WireFormat::Int8 => {
-            let scales = |module: &Module| {
-                let rows_of_a = if factors.has_a() { layout.rank } else { 0 };
-                let rows_of_b = if factors.has_b() { module.out_features } else { 0 };
-                (rows_of_a + rows_of_b) as u64
-            };
-            values + 4 * layout.modules.iter().map(scales).sum::<u64>()
+            let mut scales = 0;
+            for (module, (has_a, has_b)) in layout.modules.iter().zip(factors.by_module(layout)) {
+                scales += if has_a { layout.rank as u64 } else { 0 };
+                scales += if has_b { module.out_features as u64 } else { 0 };
+            }
+            values + 4 * scales
         }
     }
 }

@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use super::Update;
-use crate::adapter::{Adapter, Layout, Module};
+use crate::adapter::{Adapter, Factors, Layout, Module};
 
 /// Error of an aggregation in one module.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,6 +45,16 @@ pub struct AggregationError {
 }
 
 impl AggregationError {
+    /// Returns the error of the modules of which a factor was `sent`; in the others nothing was aggregated, so they have none.
+    pub fn of_sent(mut self, layout: &Layout, sent: Factors) -> Self {
+        for (module, sent) in self.modules.iter_mut().zip(sent.by_module(layout)) {
+            if sent == (false, false) {
+                *module = ModuleError { norm: 0.0, error: None };
+            }
+        }
+        self
+    }
+
     /// Returns the error over all modules, as if they were the blocks of one matrix: the norm of all differences relative to
     /// the norm of all means. `None` if all means are zero, or one is not finite.
     ///

@@ -159,3 +159,26 @@ fn factors_of_the_worked_example_are_averaged_as_each_method_says() {
     let het = aggregated(&start, &clients, norms, Factors::Both);
     assert_product(&het, [[2.0 / 9.0, 8.0 / 9.0], [4.0 / 9.0, 16.0 / 9.0]]);
 }
+
+/// Two clients with one module in each of two layers, whose values are A0, B0, A1, B1. FedPer averages the first layer, and each client
+/// has the mean with its own last layer; by hand.
+#[test]
+fn fedper_averages_the_first_layers_and_leaves_each_client_its_last_ones() {
+    use std::sync::Arc;
+
+    use one_rank::aggregated;
+
+    use crate::adapter::{Adapter, Factors, Layout, Module};
+    let module = |layer| Module { path: format!("model.layers.{layer}.m"), in_features: 1, out_features: 1 };
+    let modules = vec![module(0), module(1)];
+    let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules });
+    let adapter = |values: [f32; 4]| Adapter::new(layout.clone(), values.to_vec());
+    let start = adapter([1.0, 0.0, 1.0, 0.0]);
+    let clients = [adapter([2.0, 1.0, 3.0, 1.0]), adapter([4.0, 3.0, 5.0, 7.0])];
+    let fedper = |weights| aggregated(&start, &clients, weights, Factors::ButLastLayers(1));
+    assert_eq!(fedper([1.0, 1.0]).values, [3.0, 2.0, 1.0, 0.0]);
+    let server = fedper([3.0, 1.0]);
+    assert_eq!(server.values, [2.5, 1.5, 1.0, 0.0]);
+    let own = clients.each_ref().map(|client| Factors::LastLayers(1).replaced(&server, client).values);
+    assert_eq!(own, [[2.5, 1.5, 3.0, 1.0], [2.5, 1.5, 5.0, 7.0]]);
+}

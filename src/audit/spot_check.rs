@@ -343,8 +343,8 @@ impl Check<'_> {
         Ok(compare_tasks(self.run_folder, self.manifest.schema_version, client as u32, &made)?)
     }
 
-    /// Makes the rows of a round again and compares them. Local baselines are not compared, although their rows are in the
-    /// chunk of the last round.
+    /// Makes the rows of a round again and compares them. Those of models that are trained for the evaluation alone are not compared: in
+    /// the last round, they are between the rows of the server's model and those of clients' own.
     fn compare_rows(&self, index: usize) -> Result<Option<Difference>, RunError> {
         let scheduled = &self.schedule[index];
         let planned = &self.planned[index];
@@ -354,12 +354,13 @@ impl Check<'_> {
             let before = ledger_rows::evaluations(0, 0, &self.before, self.inputs, self.executor)?;
             chunk.evaluations.splice(0..0, before);
         }
+        let has_more = index + 1 == self.schedule.len() && self.scenario.scenario.evaluation.trains_apart();
+        let apart = has_more.then_some(chunk.evaluations.len());
         let has_test = self.inputs.test.is_some();
         for own in &planned.alone {
             chunk.evaluations.extend(ledger_rows::own_model(scheduled.number, own, has_test, self.executor)?.0);
         }
         chunk.lineage = ledger_rows::lineage(scheduled.number, planned.nodes.clone(), self.executor);
-        let has_more = index + 1 == self.schedule.len() && self.scenario.scenario.evaluation.trains_apart();
-        Ok(compare_round(self.run_folder, self.manifest.schema_version, chunk, has_more)?)
+        Ok(compare_round(self.run_folder, self.manifest.schema_version, chunk, apart)?)
     }
 }

@@ -159,7 +159,7 @@ impl Compression {
     }
 }
 
-/// Values of an adapter that a client sends: the first `rank` rows of A and columns of B of every module, or of one of the two.
+/// Values of an adapter that a client sends: of the matrices among `factors`, the first `rank` rows of each A and columns of each B.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent<'a> {
     /// Layout of the server's adapter.
@@ -178,15 +178,16 @@ impl<'a> Sent<'a> {
     /// Returns the ranges of each matrix among an adapter's values.
     fn matrices(&self) -> Vec<Vec<Range<usize>>> {
         let mut matrices = Vec::new();
-        for (module, (a, b)) in self.layout.modules.iter().zip(self.layout.ranges()) {
-            if self.factors.has_a() {
+        let sent = self.layout.ranges().into_iter().zip(self.factors.by_module(self.layout));
+        for (module, ((a, b), (has_a, has_b))) in self.layout.modules.iter().zip(sent) {
+            if has_a {
                 let rows = a.start..a.start + self.rank * module.in_features;
                 matrices.push(vec![rows]);
             }
             // B is stored by outputs, so its first columns are a part of each row.
-            if self.factors.has_b() && self.rank == self.layout.rank {
+            if has_b && self.rank == self.layout.rank {
                 matrices.push(vec![b]);
-            } else if self.factors.has_b() {
+            } else if has_b {
                 matrices.push(b.step_by(self.layout.rank).map(|row| row..row + self.rank).collect());
             }
         }

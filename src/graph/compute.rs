@@ -377,7 +377,7 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
     // What is added to the base is part of what the mean of products has become.
     let error = error_of_rest.filter(|_| has_error).or(error);
     // Without products there is nothing to compare, as where clients keep all B.
-    let error = error.filter(|error| error.total().is_some());
+    let error = error.map(|error| error.of_sent(&model.layout, *sent)).filter(|error| error.total().is_some());
     state.center = robust.and_then(|robust| robust.next_center(model, before.center.as_ref(), change.as_deref()));
     if let Some(controls) = controls {
         let mut variates = variates.iter().map(|value| &**value.adapter());

@@ -21,7 +21,8 @@ use crate::scenario::{
 };
 use crate::store::Digest;
 use crate::training::{
-    Accumulation as Weighing, AdamVariant, Checkpointing, CorrectionPlace, Hyper, Objective, Optimizer as Rule,
+    Accumulation as Weighing, AdamVariant, Checkpointing, CorrectionPlace, FirstSteps, Hyper, Objective,
+    Optimizer as Rule,
 };
 
 /// Translates the prompt template; `None` is the model's own chat template.
@@ -157,7 +158,8 @@ pub fn hyper(scenario: &ScenarioSpec, round: u32) -> Hyper {
         },
         dropout: scenario.model.lora.dropout.get(),
         proximal: Method::new(scenario).client.proximal,
-        trains: (scenario.lora_method().trains)(round),
+        trains: scenario.trained_factors(round),
+        first_steps: scenario.first_steps().map(|(count, trains)| FirstSteps { count, trains }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::UInt32Type;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -181,7 +181,7 @@ fn first_order(left: &Lineage, right: &Lineage, differs: Differs) -> Option<Orde
 }
 
 /// Returns the first difference between rows of a round that were made again and those of the run in `run_folder`. With
-/// `has_more`, the run may have more evaluations and lineage after those that were made.
+/// `apart`, the run may have more lineage after what was made, and more evaluations after this number of them.
 ///
 /// # Errors
 /// If the run cannot be read.
@@ -189,7 +189,7 @@ pub fn compare_round(
     run_folder: &Path,
     schema_version: u32,
     mut made: Chunk,
-    has_more: bool,
+    apart: Option<usize>,
 ) -> Result<Option<Difference>, LedgerError> {
     let read = RoundChunks::read(run_folder, schema_version)?;
     let round = made.round.round;
@@ -199,11 +199,11 @@ pub fn compare_round(
     }
     let mut recorded = chunks.swap_remove(round as usize - 1);
     made.count_rows();
-    if has_more {
-        // The round's own row counts all rows of the run, and only the first of them are compared.
+    if let Some(place) = apart {
+        // The round's own row counts all rows of the run.
         made.round.evaluation_rows = recorded.evaluations.num_rows() as u64;
         made.round.lineage_rows = recorded.lineage.as_ref().map_or(0, |rows| rows.num_rows() as u64);
-        recorded.evaluations = first_rows(&recorded.evaluations, made.evaluations.len());
+        recorded.evaluations = without_middle(&recorded.evaluations, place, made.evaluations.len());
         recorded.lineage = recorded.lineage.map(|rows| first_rows(&rows, made.lineage.len()));
     }
     let made = ChunkBatches::of(&made);
@@ -251,6 +251,13 @@ pub fn compare_tasks(
 /// Returns up to `count` rows from the start.
 fn first_rows(rows: &RecordBatch, count: usize) -> RecordBatch {
     rows.slice(0, rows.num_rows().min(count))
+}
+
+/// Returns `count` rows, those before `place` and those at the end; all rows if there are not more.
+fn without_middle(rows: &RecordBatch, place: usize, count: usize) -> RecordBatch {
+    let Some(more) = rows.num_rows().checked_sub(count) else { return rows.clone() };
+    let ends = [rows.slice(0, place), rows.slice(place + more, count - place)];
+    concat_batches(&rows.schema(), &ends).expect("they are of one table")
 }
 
 /// Whether the digests of two rounds' rows exist and are equal.

@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
             edge_weights: BTreeMap::new(),
             tasks: Tasks { scenario, inputs },
             attackers: Attackers { scenario: spec, clients: &inputs.facts.attackers },
-            states: ClientStates::new(executor, holds_models, spec.lora_method().keeps),
+            states: ClientStates::new(executor, holds_models, spec.kept_factors()),
             own_models: BTreeMap::new(),
             held,
             privacy,
@@ -281,7 +281,7 @@ impl<'a> Planner<'a> {
 
     /// Returns the factors that clients send in a round.
     fn sent(&self, scheduled: &ScheduledRound) -> Factors {
-        (self.spec().lora_method().sends)(self.rules_round(scheduled))
+        self.spec().sent_factors(self.rules_round(scheduled))
     }
 
     /// Returns the robust rule of a round: it combines updates of clients, and not the models of edges, which are merged by

@@ -4,7 +4,7 @@
 use super::ScenarioError;
 use super::quantity::Speed;
 use super::schema::{
-    AggregationSpec, Algorithm, AttackTiming, AttackingClients, FederatedLora, OptimizerState, Protocol, ScenarioSpec,
+    AggregationSpec, Algorithm, AttackTiming, AttackingClients, OptimizerState, Protocol, ScenarioSpec,
 };
 
 /// Greatest number of iterations of a rule, which bounds its time.
@@ -64,11 +64,11 @@ fn check_root(scenario: &ScenarioSpec, speed: Speed) -> Result<(), (String, Stri
             "FlTrust does not go with optimizer_state: Kept: the server's optimizer begins anew",
         );
     }
-    if matches!(scenario.federated_lora, FederatedLora::FedSaLora) {
-        return fault(
-            "server.aggregation",
-            "FlTrust does not go with FedSA-LoRA: the server has no B of its own to train with",
-        );
+    if !scenario.has_server_model() {
+        let method = scenario.lora_method().name;
+        let message =
+            format!("FlTrust does not go with {method}: the server does not have what clients keep, to train with it");
+        return Err(("server.aggregation".into(), message));
     }
     Ok(())
 }
@@ -87,7 +87,7 @@ pub(super) fn check_clients(scenario: &ScenarioSpec, clients: usize) -> Result<(
     match too_few(&scenario.server.aggregation, clients as u64) {
         Some((_, message)) => {
             let message = format!("{message}, and there are {clients} clients");
-            Err(ScenarioError::Clients { field: "server.aggregation", message })
+            Err(ScenarioError::Inputs { field: "server.aggregation", message })
         }
         None => Ok(()),
     }

@@ -20,9 +20,9 @@ pub enum ScenarioError {
     /// A field of a scenario that was built in code is out of range, or does not go with others.
     #[error("failed to accept the scenario: {field}: {message}")]
     Value { field: String, message: String },
-    /// The field does not go with the number of clients in the data.
+    /// The field does not go with the number of clients in the data, or with the layers of the model.
     #[error("failed to accept {field}: {message}")]
-    Clients { field: &'static str, message: String },
+    Inputs { field: &'static str, message: String },
 }
 
 /// Error in the choice of a sweep's cells.

@@ -161,7 +161,7 @@ pub(super) fn check_clients(scenario: &ScenarioSpec, clients: usize) -> Result<(
                 "{clients_per_round} of {clients} clients, and under Local every client trains in every round (data.clients \
                  names fewer)"
             );
-            Err(ScenarioError::Clients { field: "server.protocol.clients_per_round", message })
+            Err(ScenarioError::Inputs { field: "server.protocol.clients_per_round", message })
         }
         _ => Ok(()),
     }

@@ -52,7 +52,7 @@ fn by_id(ids: &[String], clients: usize, name: impl Fn(usize) -> String) -> Resu
 }
 
 fn refused(message: String) -> ScenarioError {
-    ScenarioError::Clients { field: "attackers.clients", message }
+    ScenarioError::Inputs { field: "attackers.clients", message }
 }
 
 /// Replaces devices and links of attackers that are always first. A device keeps its name, by which clients have ranks, its

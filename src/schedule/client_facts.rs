@@ -13,7 +13,7 @@ use super::trace::Trace;
 use crate::adapter::Layout;
 use crate::data::{ClientRows, Rows, held_out_rows};
 use crate::model::Config;
-use crate::scenario::{Counts, ScenarioSpec, Synthetic};
+use crate::scenario::{Counts, ScenarioSpec, Synthetic, check_layers};
 
 /// Facts about a client for the simulator and the population table.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ struct Amount {
 /// Returns the clients of a scenario with these rows, on a model of this shape. `root` are the rows that the server trains on.
 ///
 /// # Errors
-/// If the adapter does not fit the model, the sizes of a task overflow, or the trace or the attackers do not fit the data.
+/// If the adapter does not fit the model, a method leaves no layer of it to be shared, the sizes of a task overflow, or the trace or the attackers do not fit the data.
 pub fn of_rows(
     scenario: &ScenarioSpec,
     rows: &[ClientRows],
@@ -124,6 +124,7 @@ fn outline(
     trace: &Trace,
 ) -> Result<Clients, ScheduleError> {
     let layout = lora_spec(scenario).layout(config)?;
+    check_layers(scenario, layout.layers().len())?;
     let clients = amounts.len();
     let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), Layout::clone(&layout), clients);
     let attackers = attacking_clients(scenario, clients, &name)?;

@@ -41,9 +41,9 @@ pub enum ScheduleError {
     /// A client has no device, link or region.
     #[error(transparent)]
     Placement(#[from] PlacementError),
-    /// The clients that attack are not among those of the data.
+    /// A field does not go with the clients of the data, or with the layers of the model.
     #[error(transparent)]
-    Attackers(#[from] ScenarioError),
+    Scenario(#[from] ScenarioError),
 }
 
 /// Reason why a client cannot be placed on a device, a link or in a region, with the client and what is missing.

@@ -118,7 +118,7 @@ impl TaskCosts {
 fn traffic(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round: u32) -> sim::Traffic {
     let mut traffic = uncompressed(scenario, layout, clients, round);
     if let Some(compression) = Compression::new(scenario) {
-        traffic.upload_bytes = compression.bytes(&Sent::new(layout, (scenario.lora_method().sends)(round)));
+        traffic.upload_bytes = compression.bytes(&Sent::new(layout, scenario.sent_factors(round)));
     }
     traffic
 }
@@ -129,13 +129,12 @@ fn uncompressed(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round:
         let adapter = wire_bytes_of(layout, WireFormat::F32, factors);
         adapter.saturating_mul(scenario.algorithm.adapters_on_the_wire())
     };
-    let method = scenario.lora_method();
     let nobody_misses = nobody_misses_a_round(scenario, clients);
-    let mut download_bytes = bytes((method.receives)(round, nobody_misses));
+    let mut download_bytes = bytes(scenario.received_factors(round, nobody_misses));
     // A client that has every model receives what one round has changed; another may receive a model for the first time.
     let rounds = if nobody_misses { 1 } else { scenario.rounds };
     download_bytes = download_bytes.saturating_add(base_change_bytes(scenario, layout, clients, rounds));
-    sim::Traffic { download_bytes, upload_bytes: bytes((method.sends)(round)) }
+    sim::Traffic { download_bytes, upload_bytes: bytes(scenario.sent_factors(round)) }
 }
 
 /// [byte] -- Returns the most that a change of the base takes in f32 after a number of rounds. A weight's change takes the factors of all

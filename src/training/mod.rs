@@ -15,8 +15,8 @@ mod tests;
 pub use decoding::{Decoder, Logits, Piece};
 pub use engine::evaluate::SampleLoss;
 pub use engine::job::{
-    Accumulation, AdamVariant, AlgorithmTerms, CorrectionPlace, Hyper, Job, Moments, Objective, Optimizer, Status,
-    Step, TrainingOutcome,
+    Accumulation, AdamVariant, AlgorithmTerms, CorrectionPlace, FirstSteps, Hyper, Job, Moments, Objective, Optimizer,
+    Status, Step, TrainingOutcome,
 };
 pub use engine::memory::MemoryPlan;
 pub use engine::trainer::Trainer;

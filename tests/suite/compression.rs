@@ -2,13 +2,12 @@
 //! encoded bytes.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 
 use fedreplay::ledger::{RunTables, read_table};
 
 use super::methods::{PROTOCOLS, scenario};
 use super::recomputed::{self, Optimizer, Training, minus};
-use super::support::{Said, World, until_rounds};
+use super::support::{Said, World};
 
 const ALL: &str = "Synchronous(clients_per_round: 6, minimum: 6)";
 /// Without a minimum, so that a round counts whoever comes.
@@ -215,28 +214,7 @@ fn memories_survive_kills_forks_other_workers_and_decisions_that_read_losses() {
     let world = World::new();
     // Half of the clients take part in a round, so that memories last from round to round.
     write(&world, UNIFORM, "Synchronous(clients_per_round: 3)", "SignSgd()");
-    let play = |out: &str, more: &[&str]| {
-        let command = ["run", "scenario.ron", "--out", out, "--set", "rounds=20"];
-        world.fedreplay(&[&command, more].concat()).succeeded().summary("digest").to_owned()
-    };
-    let whole = play("whole", &["--store", "none", "--workers", "1"]);
-    let killed = ["run", "scenario.ron", "--out", "killed", "--store", "store", "--workers=1", "--set", "rounds=20"];
-    let mut child = world.command(&killed).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a child");
-    until_rounds(&mut child, &world.path("killed"), "rounds", 6);
-    child.kill().expect("it is still running");
-    child.wait().expect("a child");
-    let resumed = world.fedreplay(&["resume", "killed", "--store", "store"]).succeeded();
-    assert_eq!(resumed.summary("digest"), whole);
-    world.fedreplay(&["replay", "killed", "--round", "15", "--store", "none"]).succeeded();
-    // What a fork does not train again it still remembers.
-    let fork = ["fork", "killed", "--at-round", "11", "--set", "training.lr=0.02", "--out", "fork", "--store", "store"];
-    let forked = world.fedreplay(&fork).succeeded();
-    let change = r#"changes=[(at_round: 11, set: ["training.lr=0.02"])]"#;
-    assert_eq!(forked.summary("digest"), play("fresh", &["--store", "none", "--set", change]));
-    let live = ["--set", "server.selection=PowerOfChoice(draw: 5)"];
-    let first = play("one", &[&live[..], &["--store", "none", "--workers", "1"]].concat());
-    assert_eq!(first, play("two", &[&live[..], &["--store", "store", "--workers", "2"]].concat()));
-    assert_ne!(first, whole);
+    world.assert_state_survives();
 }
 
 #[test]

@@ -60,6 +60,27 @@ impl Played {
         })
     }
 
+    /// Fails unless each round of three clients has moved the server's model by the mean of their changes, each shortened to this norm.
+    /// Only the values that are sent count and move.
+    #[track_caller]
+    pub(super) fn assert_bounded(&self, bound: f64, is_sent: &[bool]) {
+        for (round, pair) in self.models.windows(2).enumerate() {
+            let mut expected = pair[0].clone();
+            for update in self.trainings.iter().filter(|training| training.from == round as u64) {
+                let sent: Vec<usize> = (0..expected.len()).filter(|&place| is_sent[place]).collect();
+                let change = |place: usize| update.adapter[place] - pair[0][place];
+                let norm = sent.iter().map(|&place| change(place).powi(2)).sum::<f64>().sqrt();
+                assert!(norm > bound, "{norm} is not shortened");
+                for &place in &sent {
+                    expected[place] += change(place) * bound / norm / 3.0;
+                }
+            }
+            for (found, expected) in pair[1].iter().zip(&expected) {
+                assert!((found - expected).abs() <= 1e-8, "{found} for {expected}");
+            }
+        }
+    }
+
     /// Number of values of A and of B.
     pub(super) fn sizes(&self) -> [u64; 2] {
         let of_a = self.is_of_a.iter().filter(|&&is_of_a| is_of_a).count() as u64;
@@ -196,21 +217,7 @@ fn a_robust_rule_sees_what_fedsa_lora_sends() {
     let bound = 1e-3;
     let sets = ["--set", &format!("server.aggregation=NormBounding(bound: {bound})")];
     let played = Played::new("FedSaLora", "FedAvg(weights: Uniform)", 3, &sets);
-    for (round, pair) in played.models.windows(2).enumerate() {
-        let mut expected = pair[0].clone();
-        for update in played.trainings.iter().filter(|training| training.from == round as u64) {
-            let sent: Vec<usize> = (0..expected.len()).filter(|&place| played.is_of_a[place]).collect();
-            let change = |place: usize| update.adapter[place] - pair[0][place];
-            let norm = sent.iter().map(|&place| change(place).powi(2)).sum::<f64>().sqrt();
-            assert!(norm > bound, "{norm} is not shortened");
-            for &place in &sent {
-                expected[place] += change(place) * bound / norm / 3.0;
-            }
-        }
-        for (found, expected) in pair[1].iter().zip(&expected) {
-            assert!((found - expected).abs() <= 1e-8, "{found} for {expected}");
-        }
-    }
+    played.assert_bounded(bound, &played.is_of_a);
 }
 
 /// The farthest of the two honest clients is as far from what is sent as they are from each other, in the values that clients send.

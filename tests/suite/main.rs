@@ -36,6 +36,7 @@ mod killed;
 mod large;
 mod limits;
 mod lineage;
+mod local_layers;
 mod methods;
 mod mutated;
 mod objectives;

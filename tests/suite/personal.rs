@@ -179,7 +179,7 @@ fn ditto_pulls_a_clients_own_adapter_toward_the_servers() {
         assert_eq!(saved == server, !with.contains_key(&u64::from(client)));
     }
     world.fedreplay(&["verify", "run"]).succeeded();
-    for more in [&[][..], &["--round", "4"], &["--client", "1"]] {
+    for more in [&[][..], &["--round", "4"], &["--round", "6"], &["--client", "1"]] {
         world.fedreplay(&[&["replay", "run", "--store", "none"], more].concat()).succeeded();
     }
     for more in [&[][..], &["--client", "0"]] {

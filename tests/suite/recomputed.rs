@@ -139,7 +139,7 @@ fn initial_model(run: &Path, store: &Store) -> Vec<f64> {
 }
 
 fn initial_key(run: &Path) -> String {
-    results(run, "initial").remove(0)
+    results(run, "initial").into_iter().chain(results(run, "given")).next().expect("a run begins with an adapter")
 }
 
 /// Returns the keys of a run's results of one kind, in the order in which they were planned.
@@ -280,6 +280,18 @@ pub fn is_of_a(run: &Path, store: &Path) -> Vec<bool> {
     let store = Store::open_existing(store).expect("the store of the run");
     let found = tensors(&store, &initial_key(run));
     found.into_iter().flat_map(|(name, values)| vec![name.contains("lora_A"); values.len()]).collect()
+}
+
+/// Returns for each value of an adapter, in the same order, the number of its decoder layer.
+pub fn layers(run: &Path, store: &Path) -> Vec<usize> {
+    let store = Store::open_existing(store).expect("the store of the run");
+    let mut layers = Vec::new();
+    for (name, values) in tensors(&store, &initial_key(run)) {
+        let (_, rest) = name.split_once(".layers.").expect("a tensor of a layer");
+        let layer: usize = rest.split('.').next().expect("a number").parse().expect("a number");
+        layers.extend(std::iter::repeat_n(layer, values.len()));
+    }
+    layers
 }
 
 /// Returns the safetensors of the adapter at the beginning of a stored result, after its variants and its length as varints.

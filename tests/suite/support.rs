@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use arrow::array::AsArray;
 use arrow::record_batch::RecordBatch;
@@ -86,6 +86,35 @@ impl World {
         };
         assert_eq!(digest, again(seed));
         assert_ne!(digest, again(seed + 1));
+    }
+
+    /// Fails unless the scenario has one digest however it is computed: at once, killed and resumed, forked, by any number of workers, and
+    /// where decisions read losses. Rounds of it are replayed without a store.
+    #[track_caller]
+    pub fn assert_state_survives(&self) {
+        let play = |out: &str, more: &[&str]| {
+            let command = ["run", "scenario.ron", "--out", out, "--set", "rounds=20"];
+            self.fedreplay(&[&command, more].concat()).succeeded().summary("digest").to_owned()
+        };
+        let whole = play("whole", &["--store", "none", "--workers", "1"]);
+        let killed =
+            ["run", "scenario.ron", "--out", "killed", "--store", "store", "--workers=1", "--set", "rounds=20"];
+        let mut child = self.command(&killed).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a child");
+        until_rounds(&mut child, &self.path("killed"), "rounds", 6);
+        child.kill().expect("it is still running");
+        child.wait().expect("a child");
+        let resumed = self.fedreplay(&["resume", "killed", "--store", "store"]).succeeded();
+        assert_eq!(resumed.summary("digest"), whole);
+        self.fedreplay(&["replay", "killed", "--round", "15", "--store", "none"]).succeeded();
+        // What a fork does not train again, its clients still have.
+        let set = ["--set", "training.lr=0.02", "--out", "fork", "--store", "store"];
+        let forked = self.fedreplay(&[&["fork", "killed", "--at-round", "11"], &set[..]].concat()).succeeded();
+        let change = r#"changes=[(at_round: 11, set: ["training.lr=0.02"])]"#;
+        assert_eq!(forked.summary("digest"), play("fresh", &["--store", "none", "--set", change]));
+        let live = ["--set", "server.selection=PowerOfChoice(draw: 5)"];
+        let first = play("one", &[&live[..], &["--store", "none", "--workers", "1"]].concat());
+        assert_eq!(first, play("two", &[&live[..], &["--store", "store", "--workers", "2"]].concat()));
+        assert_ne!(first, whole);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -242,3 +242,15 @@ proptest! {
         prop_assert!(difference.is_some_and(|difference| difference < 1e-7), "{difference:?}");
     }
 }
+
+#[test]
+fn layers_that_are_not_sent_have_no_error() {
+    let module = |layer| Module { path: format!("model.layers.{layer}.m"), in_features: 1, out_features: 1 };
+    let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module(0), module(1)] };
+    let modules = vec![ModuleError { norm: 3.0, error: Some(0.5) }, ModuleError { norm: 4.0, error: Some(0.0) }];
+    let whole = AggregationError { modules };
+    assert_eq!(whole.clone().of_sent(&layout, Factors::B), whole);
+    let shared = whole.of_sent(&layout, Factors::ButLastLayers(1));
+    assert_eq!(shared.modules[1], ModuleError { norm: 0.0, error: None });
+    assert_eq!(shared.total(), Some(0.5));
+}

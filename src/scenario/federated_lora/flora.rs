@@ -8,11 +8,11 @@ use crate::scenario::schema::ScenarioSpec;
 pub(super) const METHOD: LoraMethod = LoraMethod {
     name: "FLoRA",
     source: "arXiv 2409.05976",
-    trains: |_| Factors::Both,
-    sends: |_| Factors::Both,
+    trains: |_, _| Factors::Both,
+    sends: |_, _| Factors::Both,
     // The new A is drawn from the seed, and B is zero.
-    receives: |_, _| Factors::None,
-    keeps: Factors::None,
+    receives: |_, _, _| Factors::None,
+    keeps: |_| Factors::None,
     trains_own_adapter: false,
     averages: Averages::MergedProducts,
     takes_mixed_ranks: true,

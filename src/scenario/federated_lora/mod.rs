@@ -4,6 +4,7 @@
 //! Training, sizes on the wire, clients' state, aggregation and evaluation follow from the declaration. A method is added by a file, a line of
 //! the list below, and a variant of `schema::FederatedLora`.
 
+use super::ScenarioError;
 use super::schema::{Algorithm, FederatedLora, Mean, OptimizerState, Protocol, ScenarioSpec};
 use crate::adapter::Factors;
 
@@ -13,15 +14,16 @@ pub struct LoraMethod {
     pub name: &'static str,
     /// Publication.
     pub source: &'static str,
-    /// Returns the factors that a client trains in a round of the server, from 1. The others stay as they are, bit by bit.
-    pub trains: fn(round: u32) -> Factors,
+    /// Returns the factors that a client trains in a round of the server, from 1, after the steps of [`ScenarioSpec::first_steps`] if
+    /// there are any. The others stay as they are, bit by bit.
+    trains: fn(FederatedLora, round: u32) -> Factors,
     /// Returns the factors that a client sends in a round, and the server averages.
-    pub sends: fn(round: u32) -> Factors,
+    sends: fn(FederatedLora, round: u32) -> Factors,
     /// Returns the factors that a client receives at the beginning of a round. `nobody_misses` tells whether each
     /// client gets a model in every round, so that it has what earlier rounds sent.
-    pub receives: fn(round: u32, nobody_misses: bool) -> Factors,
-    /// Factors of its own that a client keeps from task to task; nobody else sees them.
-    pub keeps: Factors,
+    receives: fn(FederatedLora, round: u32, nobody_misses: bool) -> Factors,
+    /// Returns the factors of its own that a client keeps from task to task; nobody else sees them.
+    keeps: fn(FederatedLora) -> Factors,
     /// Whether those factors are of an adapter that the client trains in addition to the server's, and not of the one that it sends.
     pub trains_own_adapter: bool,
     /// Quantity that the server averages.
@@ -97,6 +99,8 @@ methods! {
     Flora => flora,
     FedExLora => fed_ex_lora,
     Ditto { lambda: 0.1 } => ditto,
+    FedPer { local_layers: 1 } => fed_per,
+    FedRep { local_layers: 1, local_layer_steps: 1 } => fed_rep,
     Florist { threshold: 0.9 } => florist,
 }
 
@@ -106,6 +110,35 @@ impl ScenarioSpec {
     /// Returns the declaration of its federated LoRA method.
     pub fn lora_method(&self) -> &'static LoraMethod {
         self.federated_lora.method()
+    }
+
+    /// Returns the factors that a client trains in a round of the server, from 1, after the steps of [`Self::first_steps`].
+    pub fn trained_factors(&self, round: u32) -> Factors {
+        (self.lora_method().trains)(self.federated_lora, round)
+    }
+
+    /// Returns the factors that a client sends in a round of the server, from 1.
+    pub fn sent_factors(&self, round: u32) -> Factors {
+        (self.lora_method().sends)(self.federated_lora, round)
+    }
+
+    /// Returns the factors that a client receives at the beginning of a round of the server, from 1, in a run in which some client may
+    /// miss a round, or none.
+    pub fn received_factors(&self, round: u32, nobody_misses: bool) -> Factors {
+        (self.lora_method().receives)(self.federated_lora, round, nobody_misses)
+    }
+
+    /// Returns the factors of its own that a client keeps from task to task.
+    pub fn kept_factors(&self) -> Factors {
+        (self.lora_method().keeps)(self.federated_lora)
+    }
+
+    /// Returns the number of layers whose adapters clients keep for themselves, under methods that split an adapter by layers.
+    pub fn local_layers(&self) -> Option<u32> {
+        match self.kept_factors() {
+            Factors::LastLayers(count) => Some(count),
+            _ => None,
+        }
     }
 
     /// Whether the server averages the products B A, by either name of that setting.
@@ -124,7 +157,7 @@ impl ScenarioSpec {
 
     /// Whether clients keep factors of their own, so that each has a model of its own.
     pub fn has_personal_models(&self) -> bool {
-        self.lora_method().keeps != Factors::None
+        self.kept_factors() != Factors::None
     }
 
     /// Whether the server's model is one by itself, without the factors that clients keep.
@@ -136,6 +169,15 @@ impl ScenarioSpec {
     pub fn own_adapter_pull(&self) -> Option<f64> {
         match self.federated_lora {
             FederatedLora::Ditto { lambda } => Some(lambda),
+            _ => None,
+        }
+    }
+
+    /// Returns the number of a task's first steps that train other factors than the rest, and those factors; `None` under methods whose
+    /// tasks train the same factors in all steps.
+    pub fn first_steps(&self) -> Option<(u32, Factors)> {
+        match self.federated_lora {
+            FederatedLora::FedRep { local_layer_steps, .. } => Some((local_layer_steps, self.kept_factors())),
             _ => None,
         }
     }
@@ -162,7 +204,37 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
     let method = scenario.lora_method();
     match (method.clash)(scenario) {
         Some((field, reason)) => Err((field.to_owned(), format!("it does not go with {}: {reason}", method.name))),
-        None => check_ranks(scenario),
+        None => check_first_steps(scenario).and_then(|()| check_ranks(scenario)),
+    }
+}
+
+/// Checks that a task has steps beyond its first ones.
+fn check_first_steps(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
+    let steps = scenario.training.local_steps;
+    match scenario.first_steps() {
+        Some((first, _)) if first >= steps => Err((
+            "federated_lora.local_layer_steps".into(),
+            format!(
+                "it is {first}, and must be less than training.local_steps, which is {steps}: the others train the shared layers"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a split by layers leaves some of an adapter's layers to both sides.
+///
+/// # Errors
+/// If all layers are local; the error names the field.
+pub fn check_layers(scenario: &ScenarioSpec, layers: usize) -> Result<(), ScenarioError> {
+    match scenario.local_layers() {
+        Some(count) if count as usize >= layers => Err(ScenarioError::Inputs {
+            field: "federated_lora.local_layers",
+            message: format!(
+                "it is {count}, and must be less than {layers}, the layers with an adapter: one is shared at least"
+            ),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -219,6 +291,33 @@ fn apart(scenario: &ScenarioSpec) -> Option<Clash> {
         }
         _ => None,
     }
+}
+
+/// Returns the number of last layers whose adapters clients keep, under a method that splits an adapter by layers.
+fn kept_layers(method: FederatedLora) -> u32 {
+    match method {
+        FederatedLora::FedPer { local_layers } | FederatedLora::FedRep { local_layers, .. } => local_layers,
+        _ => unreachable!("it splits no adapter by layers"),
+    }
+}
+
+/// Refuses what does not go with models whose last layers are each client's own.
+fn clash_of_split(scenario: &ScenarioSpec) -> Option<Clash> {
+    if !matches!(scenario.algorithm, Algorithm::FedAvg { .. }) {
+        return Some((
+            "algorithm",
+            "its rule for the shared layers is a mean, and no other is published for models whose last layers differ; use FedAvg",
+        ));
+    }
+    if scenario.privacy.is_some() {
+        return Some(("privacy", "each client's own layers are evaluated and saved, which no noise protects"));
+    }
+    apart(scenario).or_else(|| {
+        asynchronous(
+            scenario,
+            "a client continues from its own layers, and only synchronous rounds count one task of a client at a time",
+        )
+    })
 }
 
 /// Refuses what does not go with a new adapter in each round.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{hundredth, tenth};
+use super::one_u32;
 use crate::scenario::range;
 
 /// Method by which LoRA's factors A and B are trained, exchanged and averaged. docs/methods/ has rules, sizes and sources. `FedIt` is not written out.
@@ -43,6 +44,24 @@ pub enum FederatedLora {
         /// [1] Weight of the pull: lambda/2 times the squared distance from the server's model is added to the loss -- at least 0.
         #[serde(default = "tenth", deserialize_with = "range::non_negative_single")]
         lambda: f64,
+    },
+    /// FedPer (Arivazhagan et al. 2019, arXiv 1912.00818): all is trained, the adapters of the first layers are sent and averaged, and
+    /// each client keeps those of the last layers.
+    FedPer {
+        /// [layers] Last decoder layers with an adapter, whose adapters each client keeps -- at least 1, less than all.
+        #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
+        local_layers: u32,
+    },
+    /// FedRep (Collins et al. 2021, arXiv 2102.07078): as FedPer, but a task first trains what the client keeps, and then what it
+    /// sends, each with the other fixed.
+    FedRep {
+        /// [layers] Last decoder layers with an adapter, whose adapters each client keeps -- at least 1, less than all.
+        #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
+        local_layers: u32,
+        /// [steps] Steps at the beginning of a task, which train what the client keeps; the others train what it sends -- at least 1,
+        /// less than `local_steps`.
+        #[serde(default = "one_u32", deserialize_with = "range::at_least_one")]
+        local_layer_steps: u32,
     },
     /// FLoRIST (Ramesh and Dass 2026, arXiv 2506.09199): as FLoRA, but of the mean of the products each module adds to the base only the
     /// fewest singular values that have a share of its energy, the sum of their squares.

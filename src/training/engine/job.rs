@@ -112,6 +112,18 @@ pub struct Hyper {
     // Keys were made without this field before there were methods that train one factor.
     #[serde(default = "both", skip_serializing_if = "is_both")]
     pub trains: Factors,
+    /// Steps before those that train `trains`; `None` if all steps of a job do.
+    // Left out of keys where there are none, for the same reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_steps: Option<FirstSteps>,
+}
+
+/// Steps at the beginning of a job that train factors of their own. The optimizer has its first step again after them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstSteps {
+    /// [steps] -- Their number.
+    pub count: u32,
+    pub trains: Factors,
 }
 
 fn both() -> Factors {
@@ -132,6 +144,7 @@ impl Default for Hyper {
             dropout: 0.0,
             proximal: None,
             trains: Factors::Both,
+            first_steps: None,
         }
     }
 }

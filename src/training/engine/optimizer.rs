@@ -19,6 +19,8 @@ pub struct State {
     correction: Option<(Tensor, CorrectionPlace)>,
     /// Which values are frozen, and the values at the start; `None` where all are trained.
     frozen: Option<(Tensor, Tensor)>,
+    /// Steps until other values are trained, and which are frozen then; `None` if that is past, or never.
+    next: Option<(u32, Option<Tensor>)>,
     /// Mean of gradients, or the momentum buffer.
     first: Option<Tensor>,
     /// Mean square of gradients.
@@ -46,12 +48,16 @@ impl State {
             Some((by, place)) => Some((parameters.flat(base, by)?, *place)),
             None => None,
         };
-        let frozen = match parameters.frozen(base, job.hyper.trains)? {
+        let (trains, next) = match job.hyper.first_steps {
+            Some(first) => (first.trains, Some((first.count, parameters.frozen(base, job.hyper.trains)?))),
+            None => (job.hyper.trains, None),
+        };
+        let frozen = match parameters.frozen(base, trains)? {
             Some(frozen) => Some((frozen, copied(&parameters.values)?)),
             None => None,
         };
         let steps = before.map_or(0, |moments| moments.steps as i32);
-        Ok(Self { hyper: job.hyper.clone(), anchor, correction, frozen, first, second, steps })
+        Ok(Self { hyper: job.hyper.clone(), anchor, correction, frozen, next, first, second, steps })
     }
 
     /// Copies the moments to the host.
@@ -101,7 +107,31 @@ impl State {
             let moved = start.f_where_self(frozen, &parameters.values)?;
             parameters.values.f_copy_(&moved)?;
         }
+        if let Some((left, _)) = &mut self.next {
+            *left -= 1;
+            if *left == 0 {
+                self.turn_to_others(parameters)?;
+            }
+        }
         parameters.refresh()
+    }
+
+    /// Goes on with the other values, from zero moments.
+    fn turn_to_others(&mut self, parameters: &Parameters) -> Result<()> {
+        let (_, frozen) = self.next.take().expect("there are others");
+        self.frozen = match frozen {
+            Some(frozen) => Some((frozen, copied(&parameters.values)?)),
+            None => None,
+        };
+        self.steps = 0;
+        if matches!(self.hyper.optimizer, Optimizer::Sgd { .. }) {
+            // The next gradient initializes the buffer.
+            self.first = None;
+        }
+        for moment in [&mut self.first, &mut self.second].into_iter().flatten() {
+            let _ = moment.f_zero_()?;
+        }
+        Ok(())
     }
 
     /// Takes an AdamW step with the program's own kernel, in one pass over memory.

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use super::*;
 use crate::adapter::Factors;
 use crate::training::CorrectionPlace;
-use crate::training::engine::job::{AdamVariant, Optimizer};
+use crate::training::engine::job::{AdamVariant, FirstSteps, Optimizer};
 
 fn plain() -> Hyper {
     Hyper { optimizer: Optimizer::Sgd { momentum: 0.0 }, learning_rate: 0.5, clip_norm: None, ..Hyper::default() }
@@ -129,7 +129,7 @@ fn a_frozen_factor_keeps_its_bits_and_counts_for_nothing() {
         factors.keep_only(&layout, &mut kept);
         kept
     };
-    for factors in [Factors::A, Factors::B] {
+    for factors in [Factors::A, Factors::B, Factors::LastLayers(1), Factors::ButLastLayers(1)] {
         let trained = |hyper: Hyper, terms: AlgorithmTerms| {
             let hyper = Hyper { trains: factors, ..hyper };
             change(&trainer, &Job { hyper, terms, ..job.clone() })
@@ -195,6 +195,35 @@ fn an_adapter_that_is_cut_to_a_rank_trains_as_one_of_that_rank() {
         assert!(moved);
         for (wide, narrow) in in_rank(&wide).iter().zip(&narrow.values) {
             assert!((wide - narrow).abs() < 1e-6, "{wide} for {narrow}");
+        }
+    }
+}
+
+/// First steps that train other factors are a training of their own, with an optimizer of its own.
+#[test]
+fn first_steps_are_a_training_before_the_others() {
+    let config = configs().remove(1);
+    let trainer = trainer(&config, Precision::F32, &["q_proj", "down_proj"]);
+    let steps: Vec<_> = (1..5).map(|seed| vec![vec![sample(&config, 20, 4, seed)]]).collect();
+    let train = |job: Job| trainer.train(&[job]).unwrap().remove(0);
+    for optimizer in [Hyper::default().optimizer, Optimizer::Sgd { momentum: 0.9 }] {
+        let trains = |trains| Hyper { optimizer, learning_rate: 0.01, trains, ..Hyper::default() };
+        let (local, shared) = (Factors::LastLayers(1), Factors::ButLastLayers(1));
+        let whole = |count| {
+            let first_steps = Some(FirstSteps { count, trains: local });
+            job(adapter(&trainer, 1), steps.clone(), Hyper { first_steps, ..trains(shared) })
+        };
+        let first = train(Job { hyper: trains(local), steps: steps[..2].to_vec(), ..whole(2) });
+        let adapter = Arc::new(first.adapter.clone());
+        let second = train(Job { hyper: trains(shared), steps: steps[2..].to_vec(), adapter, ..whole(2) });
+        let both = train(whole(2));
+        assert_eq!(both.adapter, second.adapter, "{optimizer:?}");
+        assert_eq!(both.losses, [first.losses, second.losses].concat());
+        // Each part has moved, and by its own number of steps.
+        for factors in [local, shared] {
+            let start = whole(2).adapter;
+            assert_ne!(factors.replaced(&start, &both.adapter), *start);
+            assert_ne!(factors.replaced(&both.adapter, &train(whole(3)).adapter), both.adapter);
         }
     }
 }
