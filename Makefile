@@ -106,7 +106,7 @@ browser:
 	@command -v chromedriver >/dev/null && command -v chromium >/dev/null || \
 		(apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver fonts-dejavu-core)
 
-## Install DuckDB, Polars and pandas, which a test puts the queries of docs/analysis.md to.
+## Install DuckDB, Polars and pandas, which a test puts the queries of docs/analysis.md to, and numpy for rules in Python.
 analysis: .venv-analysis/installed
 .venv-analysis/installed: tests/analysis/requirements.txt
 	python3 -m venv .venv-analysis

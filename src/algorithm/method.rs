@@ -28,7 +28,8 @@ impl Method {
     pub fn new(scenario: &ScenarioSpec) -> Self {
         let mut method = Self { client: ClientTerms::default(), server: ServerRule::PLAIN, is_alone: false };
         match scenario.algorithm {
-            Algorithm::Centralised => {}
+            // A rule of one's own takes the place of the server's step.
+            Algorithm::Centralised | Algorithm::Python { .. } | Algorithm::Custom { .. } => {}
             Algorithm::FedAvg { mean, .. } => method.server = averaging(mean),
             Algorithm::FedProx { mu, mean, .. } => {
                 method.client.proximal = Some(mu);

@@ -127,22 +127,25 @@ pub struct ServerState {
     pub control: Option<Arc<Adapter>>,
     /// Center of centered clipping: the aggregate of the round before.
     pub center: Option<Arc<Adapter>>,
+    /// State of a rule of one's own, in the form that the rule gave it.
+    pub own_rule: Option<Arc<Vec<u8>>>,
 }
 
 impl ServerState {
-    /// Returns the state without the moments of the server's rule. SCAFFOLD's variate and the center stay.
+    /// Returns the state without the moments of the server's rule. SCAFFOLD's variate, the center and the state of a rule of one's own
+    /// stay.
     pub fn without_moments(&self) -> Self {
         Self { momentum: None, second_moment: None, ..self.clone() }
     }
 
-    /// Returns its parts but for the center in a fixed order, for the store.
+    /// Returns its parts but for the center and the state of a rule of one's own in a fixed order, for the store.
     pub fn parts(&self) -> [Option<&Arc<Adapter>>; 3] {
         [self.momentum.as_ref(), self.second_moment.as_ref(), self.control.as_ref()]
     }
 
-    /// Creates a state without a center from its parts, in the order of [`Self::parts`].
+    /// Creates a state of nothing else from its parts, in the order of [`Self::parts`].
     pub fn from_parts([momentum, second_moment, control]: [Option<Arc<Adapter>>; 3]) -> Self {
-        Self { momentum, second_moment, control, center: None }
+        Self { momentum, second_moment, control, center: None, own_rule: None }
     }
 
     /// Rounds values to f32, in the layout of `like`.

@@ -11,7 +11,9 @@ use super::work::WorkCounters;
 use super::{GraphError, attack, compress};
 use crate::adapter::Adapter;
 use crate::algorithm;
-use crate::algorithm::{ControlChange, MeanUpdate, RobustContext, ServerRule, ServerState, Update};
+use crate::algorithm::{
+    ControlChange, MeanUpdate, OwnStep, ReceivedUpdate, RobustContext, RuleError, ServerRule, ServerState, Update,
+};
 use crate::data::Sample;
 use crate::scenario::UnusableUpdate;
 use crate::store::{Digest, Key, Store, key_of};
@@ -75,7 +77,7 @@ impl<'a> Compute<'a> {
             Node::Attack(order) => Ok(attack::attack(order, inputs)),
             Node::Compress(order) => Ok(compress::compress(order, inputs)),
             Node::Memory { sent, rank, .. } => Ok(compress::memory(*sent, *rank, inputs)),
-            Node::Aggregate { .. } => Ok(aggregate(node, inputs)),
+            Node::Aggregate { .. } => aggregate(node, inputs, self.stop),
             Node::Benchmark { benchmark, .. } => {
                 let resources = EvalResources { trainer: self.trainer, store: self.store, stop: self.stop, work };
                 Ok(Value::BenchmarkResult(Arc::new(benchmark.evaluate(&resources, inputs[0].adapter())?)))
@@ -316,8 +318,22 @@ fn control(inputs: &[Value], change: &Control) -> Value {
 /// Computes the next server model by an aggregate node. `inputs` are the server model, then update and base of each
 /// contribution, then the server's own training if the node has one, then the variates of `controls`: for each client the one
 /// after the round, then the one before it if there is one.
-fn aggregate(node: &Node, inputs: &[Value]) -> Value {
-    let Node::Aggregate { contributions: parts, sent, release, robust, root, rule, begins_anew, controls, .. } = node
+///
+/// # Errors
+/// If a rule of one's own has no result, or the run was asked to stop during it.
+fn aggregate(node: &Node, inputs: &[Value], stop: &AtomicBool) -> Result<Value, GraphError> {
+    let Node::Aggregate {
+        contributions: parts,
+        sent,
+        release,
+        robust,
+        own_rule,
+        root,
+        rule,
+        begins_anew,
+        controls,
+        ..
+    } = node
     else {
         unreachable!("the node is an aggregate")
     };
@@ -338,6 +354,21 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
         updates.push(Update { adapter, base, weight, discount: contribution.discount });
     }
     let Value::Model { adapter: model, state, .. } = server else { unreachable!("an aggregate starts from a model") };
+    if let Some(rule) = own_rule {
+        let received = updates.into_iter().zip(parts);
+        let received =
+            received.map(|(update, part)| ReceivedUpdate { update, rank: part.rank, staleness: part.staleness });
+        let updates: Vec<_> = received.collect();
+        let before = state.own_rule.as_deref().map_or(&[][..], Vec::as_slice);
+        let step = algorithm::own_step(&**rule, model, before, &updates, *sent, stop).map_err(|error| match error {
+            RuleError::Interrupted => GraphError::Interrupted,
+            error => GraphError::Rule(error),
+        })?;
+        let OwnStep { adapter, state, weights } = step;
+        let own_rule = (!state.is_empty()).then(|| Arc::new(state));
+        let state = ServerState { own_rule, ..ServerState::default() };
+        return Ok(Value::Model { adapter: Arc::new(adapter), weights, state, clip_norm: None, error: None });
+    }
     // The mean update is computed first, then applied by the server optimizer, then the server's variate follows.
     let (MeanUpdate { mut change, weights }, clip_norm) = match (release, robust) {
         (Some(release), _) => release.mean_update(model, server.clip_norm(), &updates),
@@ -389,5 +420,5 @@ fn aggregate(node: &Node, inputs: &[Value]) -> Value {
         }
         state = algorithm::next_server_control(state, model, &changes, controls.clients);
     }
-    Value::Model { adapter: Arc::new(adapter), weights, state, clip_norm, error }
+    Ok(Value::Model { adapter: Arc::new(adapter), weights, state, clip_norm, error })
 }

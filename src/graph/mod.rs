@@ -29,6 +29,7 @@ pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};
 pub use work::{WorkAmount, WorkCounters, WorkCounts, WorkUnderWay};
 
+use crate::algorithm::RuleError;
 use crate::store::StoreError;
 
 /// Reason why a node was not computed.
@@ -46,6 +47,9 @@ pub enum GraphError {
     /// An update is unusable, and the scenario says that this ends the run.
     #[error("failed to go on after {order}: {reason} (training.unusable_update is EndRun)")]
     UnusableUpdate { order: String, reason: String },
+    /// The aggregation rule of one's own has no result.
+    #[error(transparent)]
+    Rule(RuleError),
     /// A benchmark of the scenario could not be evaluated.
     #[error(transparent)]
     Benchmark(Box<dyn std::error::Error + Send + Sync>),

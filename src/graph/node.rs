@@ -7,7 +7,7 @@ use petgraph::graph::NodeIndex;
 
 use super::scheduled_evaluation::ScheduledEvaluation;
 use crate::adapter::{Adapter, Factors, Layout};
-use crate::algorithm::{AttackRule, RobustAggregation, ServerRule};
+use crate::algorithm::{AggregationRule, AttackRule, RobustAggregation, ServerRule};
 use crate::compression::Compression;
 use crate::data::Rows;
 use crate::privacy::Release;
@@ -46,6 +46,10 @@ pub struct Contribution {
     pub weight: f64,
     /// [1] -- Factor on the normalized weight, for staleness and the server's step size.
     pub discount: f64,
+    /// [version] -- Number of models between the one that the update started from and the round's.
+    pub staleness: u32,
+    /// Rank of the client.
+    pub rank: usize,
 }
 
 /// Change of a client's control variate by a task that counted (SCAFFOLD).
@@ -151,6 +155,8 @@ pub enum Node {
         release: Option<Arc<Release>>,
         /// Robust rule in the place of the mean; `None` under the mean. It does not go with a private release.
         robust: Option<RobustAggregation>,
+        /// Rule of one's own in the place of mean and server optimizer; `None` under FedReplay's.
+        own_rule: Option<Arc<dyn AggregationRule>>,
         /// Training of the server by itself, from `server`, for rules that read one.
         root: Option<NodeId>,
         /// Server optimizer: turns the mean update into the next model.

@@ -53,6 +53,9 @@ struct Aggregate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     robust: Option<RobustAggregation>,
     rule: &'a ServerRule,
+    /// Hash of a rule of one's own, with rank and staleness of each contribution. Left out under other rules.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_rule: Option<(Digest, Vec<(usize, u32)>)>,
     /// Left out where it is false, so that the keys of runs without a change of the method stay.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     begins_anew: bool,
@@ -167,7 +170,7 @@ impl Node {
                 ("compress v1", false, text(&compress))
             }
             Self::Memory { sent, rank, .. } => ("memory v1", false, text(&Memory { sent: *sent, rank: *rank })),
-            Self::Aggregate { contributions, sent, release, robust, rule, begins_anew, controls, .. } => {
+            Self::Aggregate { contributions, sent, release, robust, own_rule, rule, begins_anew, controls, .. } => {
                 // Updates and models are inputs; only the numbers that combine them are parameters.
                 let aggregate = Aggregate {
                     contributions: contributions
@@ -178,6 +181,9 @@ impl Node {
                     release: release.as_ref().map(|release| release.material()),
                     robust: *robust,
                     rule,
+                    own_rule: own_rule.as_ref().map(|rule| {
+                        (rule.hash().into(), contributions.iter().map(|part| (part.rank, part.staleness)).collect())
+                    }),
                     begins_anew: *begins_anew,
                     controls: controls.as_ref().map(variates),
                 };

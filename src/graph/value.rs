@@ -132,6 +132,8 @@ enum Stored {
     /// A model, and the norm and the error of each module's aggregation.
     Aggregated(Box<Stored>, Vec<(f64, Option<f64>)>),
     Memory(Vec<u8>),
+    /// A model, and the state of the server's own rule.
+    WithRuleState(Box<Stored>, Vec<u8>),
 }
 
 /// First moment, second moment and number of steps.
@@ -162,7 +164,7 @@ fn read_adapter(bytes: &[u8]) -> Option<Arc<Adapter>> {
     Adapter::from_bytes(bytes).ok().map(Arc::new)
 }
 
-/// Reads the state of a server without its center; `None` if a part is not an adapter.
+/// Reads the state of a server without its center and the state of a rule of one's own; `None` if a part is not an adapter.
 fn read_state(stored: [Option<Vec<u8>>; 3]) -> Option<ServerState> {
     let mut parts = [None, None, None];
     for (part, bytes) in parts.iter_mut().zip(stored) {
@@ -201,8 +203,12 @@ impl Value {
             Self::Model { adapter, state, clip_norm, .. } => {
                 let state_parts = state.parts().map(|part| part.map(|part| of_adapter(part)));
                 let model = key_of("fedreplay model v1", &(of_adapter(adapter), state_parts, clip_norm)).0;
-                match &state.center {
+                let model = match &state.center {
                     Some(center) => key_of("fedreplay model with center v1", &(model, of_adapter(center))).0,
+                    None => model,
+                };
+                match &state.own_rule {
+                    Some(state) => key_of("fedreplay model with state of a rule v1", &(model, &**state)).0,
                     None => model,
                 }
             }
@@ -299,6 +305,9 @@ impl Value {
                 if let Some(center) = &state.center {
                     model = Stored::Centered(Box::new(model), center.to_bytes());
                 }
+                if let Some(state) = &state.own_rule {
+                    model = Stored::WithRuleState(Box::new(model), state.to_vec());
+                }
                 match error {
                     Some(error) => {
                         let modules = error.modules.iter().map(|module| (module.norm, module.error)).collect();
@@ -349,6 +358,12 @@ impl Value {
                 let Self::Model { adapter, weights, state, clip_norm, .. } = Self::read(*model)? else { return None };
                 let modules = modules.into_iter().map(|(norm, error)| ModuleError { norm, error }).collect();
                 Self::Model { adapter, weights, state, clip_norm, error: Some(AggregationError { modules }) }
+            }
+            // A rule of one's own has neither a center nor an error to store.
+            Stored::WithRuleState(model, own_state) => {
+                let Stored::Model { adapter, weights, state, clip_norm } = *model else { return None };
+                let state = ServerState { own_rule: Some(Arc::new(own_state)), ..read_state(state)? };
+                Self::Model { adapter: read_adapter(&adapter)?, weights, state, clip_norm, error: None }
             }
             Stored::Centered(model, center) => {
                 let Stored::Model { adapter, weights, state, clip_norm } = *model else { return None };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::adapter::AdapterError;
+use crate::algorithm::RuleError;
 use crate::benchmarks::{BenchmarkName, EvaluationError, UnknownBenchmark};
 use crate::data::{ChatTemplateError, DatasetError, PartitionError, Template, TokenizerError};
 use crate::ledger::LedgerError;
@@ -29,6 +30,18 @@ pub enum InputError {
     /// The adapter to start from cannot be used.
     #[error(transparent)]
     StartAdapter(AdapterError),
+    /// The aggregation rule of one's own cannot be used.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The scenario has a rule in Python, and the caller has not said that it may be run.
+    #[error("failed to use the rule {}: it is a program, which is not run unasked where the scenario is that of a run", file.display())]
+    RunsRule { file: PathBuf },
+    /// The program has no rule of this name.
+    #[error(
+        "failed to find the rule `{name}` of algorithm.Custom: this program brings none of that name (a program that uses the library \
+         puts it into RunOptions::rules)"
+    )]
+    NoRule { name: String },
     /// The start-up test failed.
     #[error(transparent)]
     SelfTest(crate::training::Error),

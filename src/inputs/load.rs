@@ -13,6 +13,7 @@ use super::rows::{Notes, Reader, TokenData};
 use super::{benchmarks, trace};
 use crate::adapter::peft::{self, PeftAdapter};
 use crate::adapter::{Adapter, AdapterError, Layout};
+use crate::algorithm::AggregationRule;
 use crate::data::{ClientRows, Rows};
 use crate::graph::Compute;
 use crate::ledger::{Input, LedgerError, LeftOut};
@@ -35,6 +36,8 @@ pub struct Inputs {
     pub benchmarks: Vec<Arc<ScheduledBenchmark>>,
     /// Trainers, one per device, which give the same bits.
     pub trainers: Vec<Arc<Trainer>>,
+    /// Aggregation rule of one's own, if the scenario names one. It is loaded by runs alone.
+    pub own_rule: Option<Arc<dyn AggregationRule>>,
     /// Adapter to start from, if the scenario gives one.
     pub initial: Option<Arc<Adapter>>,
     /// Path and hash of each input, by role.
@@ -83,7 +86,7 @@ impl Inputs {
             read.insert("reference_adapter".to_owned(), read["initial_adapter"].clone());
         }
         let facts = client_facts::of_rows(spec, &clients, root.as_deref(), trainer.config(), &trace)?;
-        Ok(Self { clients, facts, test, root, benchmarks, trainers, initial, read, left_out })
+        Ok(Self { clients, facts, test, root, benchmarks, trainers, own_rule: None, initial, read, left_out })
     }
 
     /// Returns the trainer on the first device.

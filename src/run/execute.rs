@@ -17,9 +17,10 @@ use super::observer::Observer;
 use super::round_writer::{RoundLoop, ScheduleSource};
 use super::training_passes::largest_work;
 use super::{certificate, ledger_rows};
-use crate::graph::Executor;
+use crate::algorithm::RuleError;
+use crate::graph::{Executor, GraphError};
 use crate::inputs::translate::checkpointing;
-use crate::inputs::{DeterminismCheck, InputCache, Inputs, TrainingBatches, most_in_a_pass};
+use crate::inputs::{DeterminismCheck, InputCache, InputError, Inputs, OwnRules, TrainingBatches, most_in_a_pass};
 use crate::ledger::{Input, LedgerError, LedgerWriter, Manifest, RunState, SCHEMA_VERSION, TimingRow, write_table};
 use crate::model::Device;
 use crate::privacy::PrivacyPlan;
@@ -30,7 +31,7 @@ use crate::schedule::{Timeline, schedule};
 use crate::store::{Store, key_of};
 use crate::training::{Grade, Numerics, NumericsClass, is_portable_process, library_hashes};
 
-/// Options of a run. Only `numerics` can change a digest.
+/// Options of a run. Only `numerics` and `rules` can change a digest.
 pub struct RunOptions<'a> {
     pub out: PathBuf,
     pub store: Store,
@@ -38,6 +39,8 @@ pub struct RunOptions<'a> {
     /// Devices to train on, at least one. Each holds its own base model, and workers are distributed over them.
     pub devices: Vec<Device>,
     pub numerics: Numerics,
+    /// Where aggregation rules of one's own come from. They are in the keys of what they decide.
+    pub rules: OwnRules,
     /// Set from outside to end the run cleanly.
     pub stop: &'a AtomicBool,
 }
@@ -67,6 +70,7 @@ impl RunOptions<'_> {
             workers: 1,
             devices: vec![Device::Cpu],
             numerics: Numerics::default(),
+            rules: OwnRules::default(),
             stop: &NEVER,
         }
     }
@@ -178,6 +182,11 @@ impl Prepared {
         shared.log_doubts(scenario);
         let execution = scenario.scenario.execution;
         let mut inputs = load_inputs(scenario, options, shared)?;
+        inputs.own_rule =
+            options.rules.load(scenario, &mut inputs.read, options.stop).map_err(|error| match error {
+                InputError::Rule(RuleError::Interrupted) => RunError::Graph(GraphError::Interrupted),
+                error => error.into(),
+            })?;
         scenario.check_clients(inputs.clients.len())?;
         for doubt in scenario.doubts_about_clients(inputs.clients.len()) {
             tracing::warn!("{doubt}");
@@ -214,6 +223,8 @@ impl Prepared {
             genesis,
             grade: match self.privacy.as_ref().and_then(PrivacyPlan::secret_mark) {
                 Some(_) => SECRET_GRADE.into(),
+                // Nothing shows that a rule of one's own is computed alike on other processors, or with other numbers of threads.
+                None if self.inputs.own_rule.is_some() => self.determinism.grade.min(Grade::A).to_string(),
                 None => self.determinism.grade.to_string(),
             },
             rounds: match &self.source {

@@ -221,6 +221,7 @@ impl<'a> Planner<'a> {
                 sent,
                 release,
                 robust: None,
+                own_rule: None,
                 root: None,
                 rule,
                 begins_anew,
@@ -268,6 +269,7 @@ impl<'a> Planner<'a> {
                 sent,
                 release,
                 robust,
+                own_rule: None,
                 root,
                 rule,
                 begins_anew: false,
@@ -276,7 +278,18 @@ impl<'a> Planner<'a> {
         }
         let rule = method.server.of_version(round.version.unwrap_or(round.base_version));
         let begins_anew = self.begins_anew(rule);
-        Node::Aggregate { server: base, contributions, sent, release, robust, root, rule, begins_anew, controls }
+        Node::Aggregate {
+            server: base,
+            contributions,
+            sent,
+            release,
+            robust,
+            own_rule: self.inputs.own_rule.clone(),
+            root,
+            rule,
+            begins_anew,
+            controls,
+        }
     }
 
     /// Returns the factors that clients send in a round.
@@ -408,7 +421,9 @@ impl<'a> Planner<'a> {
             // the client's model in (FedAsync); against the model that the task started from it adds the change.
             let (mixes_models, discount) = self.discount(counted.staleness, self.rules_round(scheduled));
             let base = if mixes_models { server } else { start };
-            contributions.push(Contribution { update, base, weight, discount });
+            let rank = self.inputs.facts.rank(self.spec(), counted.client) as usize;
+            let staleness = counted.staleness;
+            contributions.push(Contribution { update, base, weight, discount, staleness, rank });
             if self.is_edge_round(round) {
                 *self.edge_weights.entry(round.aggregator).or_default() += weight;
             }
@@ -516,7 +531,9 @@ impl<'a> Planner<'a> {
         let mut contributions = Vec::with_capacity(weights.len());
         for (&version, weight) in round.merged_versions.iter().zip(weights.into_values()) {
             let update = self.versions[version as usize];
-            contributions.push(Contribution { update, base, weight, discount: 1.0 });
+            // Edges have models of the server's rank, and none is stale.
+            let rank = self.spec().model.lora.rank as usize;
+            contributions.push(Contribution { update, base, weight, discount: 1.0, staleness: 0, rank });
         }
         contributions
     }

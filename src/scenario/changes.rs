@@ -90,6 +90,9 @@ fn check_changed(before: &ScenarioSpec, now: &ScenarioSpec) -> Result<(), String
     if before.algorithm != now.algorithm && (is_baseline(&before.algorithm) || is_baseline(&now.algorithm)) {
         return Err("algorithm cannot become or cease to be Local or Centralised in mid-run".into());
     }
+    if before.algorithm != now.algorithm && (before.algorithm.is_own_rule() || now.algorithm.is_own_rule()) {
+        return Err("algorithm cannot become, cease to be or change Python or Custom in mid-run: one rule is loaded, and its state is its own".into());
+    }
     let was_poisson = matches!(before.server.selection.get(), Selection::Poisson { .. });
     let is_poisson = matches!(now.server.selection.get(), Selection::Poisson { .. });
     // Rounds with Poisson sampling have no fixed size, so they wait for all their clients.

@@ -8,8 +8,18 @@ use super::overrides::apply;
 use super::schema::{FederatedLora, Protocol, ScenarioSpec};
 
 /// Values of `algorithm`.
-const ALGORITHMS: [&str; 9] =
-    ["FedAvg", "FedProx", "Scaffold", "FedAvgM", "FedAdagrad", "FedYogi", "FedAdam", "Local", "Centralised"];
+const ALGORITHMS: [&str; 10] = [
+    "FedAvg",
+    "FedProx",
+    "Scaffold",
+    "FedAvgM",
+    "FedAdagrad",
+    "FedYogi",
+    "FedAdam",
+    r#"Python(file: "rule.py")"#,
+    "Local",
+    "Centralised",
+];
 
 /// Values of `server.protocol`, with the fields that have no defaults.
 const PROTOCOLS: [&str; 6] = [
@@ -133,7 +143,7 @@ pub fn combinations() -> String {
         }
         let _ = write!(page, " `server.uplink_codec` |\n|---|{}\n", "---|".repeat(PROTOCOLS.len() + 1));
         for algorithm in ALGORITHMS {
-            let _ = write!(page, "| `{algorithm}` |");
+            let _ = write!(page, "| `{}` |", name(algorithm));
             for protocol in PROTOCOLS {
                 let sets = [format!("algorithm={algorithm}"), format!("server.protocol={protocol}")];
                 let cell = reasons.cell(&base, &[&sets[0], &sets[1], &method_set]);

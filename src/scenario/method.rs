@@ -1,6 +1,6 @@
 //! Compatibility of federated methods with protocols and other settings.
 
-use super::schema::{Algorithm, OptimizerSpec, OptimizerState, Protocol, ScenarioSpec, Selection};
+use super::schema::{Algorithm, OptimizerSpec, OptimizerState, Protocol, RuleParameter, ScenarioSpec, Selection};
 use super::{ScenarioError, check_aggregation, check_codec};
 
 /// Checks that the method goes with the scenario's protocol, data, evaluation and selection.
@@ -8,6 +8,7 @@ use super::{ScenarioError, check_aggregation, check_codec};
 /// # Errors
 /// The offending field, and what is wrong with it.
 pub(super) fn check_method(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
+    check_own_rule(scenario)?;
     let name = scenario.algorithm.name();
     if let Some(reason) = clash(&scenario.algorithm, &scenario.server.protocol) {
         return refused("server.protocol", format!("it does not go with {name}: {reason}"));
@@ -45,6 +46,40 @@ pub(super) fn check_method(scenario: &ScenarioSpec) -> Result<(), (String, Strin
         return refused(
             "server.selection",
             format!("{name} asks every client, so there is nothing to select by losses"),
+        );
+    }
+    Ok(())
+}
+
+/// Checks that the rest of the scenario goes with a rule of one's own.
+///
+/// # Errors
+/// The offending field, and what is wrong with it.
+fn check_own_rule(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
+    if !scenario.algorithm.is_own_rule() {
+        return Ok(());
+    }
+    if let Algorithm::Python { parameters, .. } = &scenario.algorithm {
+        for (name, value) in parameters {
+            if matches!(value, RuleParameter::Number(number) if !number.is_finite()) {
+                return Err((format!("algorithm.parameters.{name}"), "it is no finite number".into()));
+            }
+        }
+    }
+    let refused = |field: &str, reason: &str| {
+        let name = scenario.algorithm.name();
+        refused(field, format!("it does not go with algorithm {name}: {reason}"))
+    };
+    if scenario.privacy.is_some() {
+        return refused("privacy", "the rule reads the updates of single clients, which no noise protects");
+    }
+    if !scenario.server.aggregation.is_mean() {
+        return refused("server.aggregation", "the rule combines the updates itself");
+    }
+    if matches!(scenario.server.protocol, Protocol::Asynchronous { .. }) {
+        return refused(
+            "server.protocol",
+            "FedAsync mixes models, and a rule combines updates; use Buffered(buffer_size: 1)",
         );
     }
     Ok(())

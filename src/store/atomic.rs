@@ -239,6 +239,13 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, |file| file.write_all(bytes))
 }
 
+/// Removes what killed writers of a file or folder at `path` left next to it.
+pub fn remove_leftovers_of(path: &Path) {
+    if let Some(name) = path.file_name() {
+        remove_leftovers(folder_of(path), &format!(".{}.", part_of(&name.to_string_lossy())), PARTIAL);
+    }
+}
+
 /// Removes the files and folders `BEFORE` + number of a process + `AFTER` in a folder that no living process holds locked: their
 /// writers were killed. What cannot be removed stays.
 pub fn remove_leftovers(folder: &Path, before: &str, after: &str) {

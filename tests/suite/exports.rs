@@ -330,7 +330,11 @@ fn an_adapter_of_any_round_is_saved_or_in_the_store() {
     export(&["--round", "1", "--store", "none", "--out", "x"])
         .refused(2, &["adapter of round 1", "save_adapter_every"]);
     export(&["--round", "9", "--out", "x"]).refused(2, &["failed to find round 9", "the run has rounds 1 to 3"]);
+    // A process that was killed when its export had its name already has left an empty folder.
+    fs::create_dir(world.path(".first.12-0.partial")).expect("a writable folder");
     export(&["--out", "first"]).refused(2, &["first", "there already"]);
+    assert!(!world.path(".first.12-0.partial").exists(), "what was left is left");
+    export(&["--out", "/"]).refused(2, &["there already"]);
     export(&["--out", "run/ledger/more"]).refused(2, &["answers for every file there"]);
     world.fedreplay(&["plan", "scenario.ron", "--out", "plan"]).succeeded();
     world.fedreplay(&["export", "plan", "--to", "peft"]).refused(2, &["it is a plan"]);

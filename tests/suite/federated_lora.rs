@@ -3,6 +3,7 @@
 use fedreplay::ledger::{EvalSubject, PopulationRow, RunTables, TableView};
 
 use super::methods::PROTOCOLS;
+use super::own_rule;
 use super::recomputed::{self, Optimizer, Training};
 use crate::support::World;
 
@@ -611,6 +612,8 @@ fn cells(line: &str) -> Vec<&str> {
 fn accepted_combinations_run_so_that_every_method_meets_every_algorithm_and_protocol() {
     let world = World::new();
     let page = std::fs::read_to_string(crate::support::project("docs/methods/combinations.md")).expect("the page");
+    world.write("rule.py", own_rule::MEAN);
+    let python = own_rule::python();
     let mut played = 0;
     for section in page.split("\n## ").skip(1) {
         let method = section.split('`').nth(1).expect("a method");
@@ -626,7 +629,12 @@ fn accepted_combinations_run_so_that_every_method_meets_every_algorithm_and_prot
                 if *cell != "yes" || !(met.insert(row[0]) | met.insert(protocol)) {
                     continue;
                 }
-                world.write("scenario.ron", &scenario("FedIt", &format!("{}()", row[0]), 3));
+                let (algorithm, python) = match (row[0], &python) {
+                    ("Python", None) => continue,
+                    ("Python", Some(python)) => (r#"Python(file: "rule.py")"#.to_owned(), python.as_str()),
+                    (name, _) => (format!("{name}()"), "python3"),
+                };
+                world.write("scenario.ron", &scenario("FedIt", &algorithm, 3));
                 let sets = [
                     format!("federated_lora={method}"),
                     format!("server.protocol={value}"),
@@ -635,7 +643,7 @@ fn accepted_combinations_run_so_that_every_method_meets_every_algorithm_and_prot
                 ];
                 let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect();
                 let out = format!("{method}-{}-{protocol}", row[0]);
-                world.run(&out, &sets).succeeded();
+                world.run(&out, &[&sets[..], &["--python", python]].concat()).succeeded();
                 played += 1;
             }
         }

@@ -41,6 +41,7 @@ mod methods;
 mod mutated;
 mod objectives;
 mod old_version;
+mod own_rule;
 mod pages;
 mod parity;
 mod paths;

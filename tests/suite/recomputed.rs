@@ -267,8 +267,8 @@ fn counts(table: &TableView, column: &str) -> Vec<u64> {
     table.counts(column).unwrap_or_else(|error| panic!("{column}: {error}"))
 }
 
-/// Numbers of the variants of stored results that hold another one, with a center or an error after it.
-const AROUND_ANOTHER: [u64; 2] = [9, 11];
+/// Numbers of the variants of stored results that hold another one, with a center, an error or a rule's state after it.
+const AROUND_ANOTHER: [u64; 3] = [9, 11, 13];
 
 /// The adapter at the beginning of a stored result, in the order of its tensors' names.
 fn adapter(store: &Store, key: &str) -> Vec<f64> {

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::signals::STOP;
+use fedreplay::inputs::OwnRules;
 use fedreplay::model::Device;
 use fedreplay::run::{RunOptions, refuse_inside_run};
 use fedreplay::scenario::Scenario;
@@ -42,7 +43,8 @@ impl ScenarioFileArguments {
     }
 }
 
-/// Where results are stored and how they are computed. None of these options changes a digest on devices of one model.
+/// Where results are stored and how they are computed. None of these options but
+/// --python changes a digest on devices of one model.
 #[derive(Args)]
 pub struct CommonRunArguments {
     /// Folder of stored results, shared by all runs, or `none` [default: the user's cache folder].
@@ -58,13 +60,44 @@ pub struct CommonRunArguments {
     /// distributed over them.
     #[arg(long = "device", value_name = "DEVICE,...", default_value = "cpu", value_parser = device, value_delimiter = ',')]
     devices: Vec<Device>,
+    #[command(flatten)]
+    rules: RuleArguments,
     /// End stdout with one line of JSON.
     #[arg(long)]
     pub json: bool,
 }
 
+/// Program that computes an aggregation rule of one's own.
+#[derive(Args)]
+pub struct RuleArguments {
+    /// Python, with numpy, that computes the rule of `algorithm: Python` [default: python3, and none where the scenario is that of
+    /// a run]. Its version is in the keys of results.
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
+}
+
+impl RuleArguments {
+    /// Returns the rules that a scenario of the user's may name.
+    pub fn of_scenario(&self) -> OwnRules {
+        OwnRules { python: Some(self.python.clone().unwrap_or("python3".into())), ..OwnRules::default() }
+    }
+
+    /// Returns the rules that the scenario of a run may name, which may be somebody else's.
+    fn of_run(&self) -> OwnRules {
+        OwnRules { python: self.python.clone(), ..OwnRules::default() }
+    }
+}
+
 impl CommonRunArguments {
-    /// Returns the options of a run that is written to `out`.
+    /// Returns the options of a run that is written to `out`, by a scenario of the user's.
+    ///
+    /// # Errors
+    /// If the store cannot be opened.
+    pub fn options_of_scenario(&self, out: PathBuf) -> Result<RunOptions<'static>, CommandError> {
+        Ok(RunOptions { rules: self.rules.of_scenario(), ..self.options(out)? })
+    }
+
+    /// Returns the options of a run that is written to `out`, by the scenario of a run.
     ///
     /// # Errors
     /// If the store cannot be opened.
@@ -79,7 +112,8 @@ impl CommonRunArguments {
             None => default_workers(&self.devices),
         };
         let numerics = Numerics { threads: self.threads as usize, ..Numerics::default() };
-        RunOptions { out, store: Store::none(), workers, devices: self.devices.clone(), numerics, stop: &STOP }
+        let (devices, rules) = (self.devices.clone(), self.rules.of_run());
+        RunOptions { out, store: Store::none(), workers, devices, numerics, rules, stop: &STOP }
     }
 
     /// Creates a progress display on stderr.

@@ -12,7 +12,7 @@ use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::{note, say, shown};
 use fedreplay::export::{self, MergedBase};
 use fedreplay::ledger::{LedgerError, Manifest};
-use fedreplay::store::atomic::{PendingFolder, folder_of};
+use fedreplay::store::atomic::{PendingFolder, folder_of, remove_leftovers_of};
 use fedreplay::store::next_to;
 
 #[derive(Args)]
@@ -105,6 +105,8 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     }
     let out = arguments.out.clone().unwrap_or_else(|| next_to(run, arguments.to.ending(arguments.merged)));
     // Next to the run by default: files must not be added to its own folder, whose contents are hashed.
+    // Of one that was killed between giving the export its name and removing the rest, which finds the name taken.
+    remove_leftovers_of(&out);
     export::refuse_occupied(&out)?;
     let what = ProgressDisplay::during("exporting", || {
         // Made in a folder of its own, so that a kill leaves no half of it under its name.

@@ -26,7 +26,7 @@ pub struct RunArguments {
 pub fn main(arguments: &RunArguments) -> Result<ExitCode, CommandError> {
     let scenario = arguments.scenario.read()?;
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&scenario.scenario.name));
-    let options = arguments.run_args.options(out)?;
+    let options = arguments.run_args.options_of_scenario(out)?;
     let mut progress = arguments.run_args.progress();
     let summary = run(&scenario, &options, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.

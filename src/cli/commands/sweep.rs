@@ -52,7 +52,7 @@ pub fn main(arguments: &SweepArguments) -> Result<ExitCode, CommandError> {
     // Cells may read synthetic twins, so these are generated before any cell is run.
     write_twins(&read.twins)?;
     let mut watcher = Watcher(arguments.run_args.progress());
-    let runs = sweep(&cells, &out, |run| arguments.run_args.options(run), &mut watcher)?;
+    let runs = sweep(&cells, &out, |run| arguments.run_args.options_of_scenario(run), &mut watcher)?;
     drop(watcher);
     let file = out.join("sweep.json");
     let text = serde_json::to_string_pretty(&indexed(&file, &runs)).expect("figures can be written as JSON") + "\n";

@@ -11,6 +11,7 @@
 
 use std::io::ErrorKind;
 
+use fedreplay::algorithm::RuleError;
 use fedreplay::benchmarks::EvaluationError;
 use fedreplay::diversity::DiversityError;
 use fedreplay::generation::GenerationError;
@@ -54,6 +55,7 @@ fn of_run(error: &RunError) -> u8 {
         RunError::Hub(error) => of_hub(error),
         RunError::Evaluation(error) => of_evaluation(error),
         RunError::Graph(GraphError::Interrupted) => INTERRUPTED,
+        RunError::Graph(GraphError::Rule(RuleError::Fault { .. })) => REFUSED,
         RunError::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => REFUSED,
         RunError::Gguf(GgufError::File { .. } | GgufError::TargetExists(_)) => REFUSED,
         RunError::NotStartedPortably
@@ -73,6 +75,7 @@ fn of_input(error: &InputError) -> u8 {
         InputError::Ledger(error) => of_ledger(error),
         InputError::Hub(error) => of_hub(error),
         InputError::Evaluation(error) => of_evaluation(error),
+        InputError::Rule(RuleError::Ended { .. }) => FAILED,
         InputError::SelfTest(_) | InputError::NotRepeatable { .. } | InputError::Store(_) => FAILED,
         _ => REFUSED,
     }

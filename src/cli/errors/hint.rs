@@ -1,6 +1,7 @@
 //! Advice on what to type next, which the command line adds to errors of the library.
 
 use fedreplay::adapter::AdapterError;
+use fedreplay::algorithm::RuleError;
 use fedreplay::benchmarks::EvaluationError;
 use fedreplay::data::ChatTemplateError;
 use fedreplay::generation::GenerationError;
@@ -63,6 +64,8 @@ fn of_input(error: &InputError) -> Option<String> {
         InputError::DevicesDiffer { .. } => "name devices of one model with --device",
         InputError::ThreadsDiffer { .. } => "use --threads 1",
         InputError::Store(_) => OTHER_STORE,
+        InputError::RunsRule { .. } => "--python names the Python that may run it",
+        InputError::Rule(RuleError::NoPython { .. }) => "name one with numpy with --python",
         InputError::Ledger(error) => of_ledger(error)?,
         InputError::Evaluation(error) => of_evaluation(error)?,
         InputError::StartAdapter(error) => of_adapter(error)?,

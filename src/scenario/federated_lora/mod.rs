@@ -259,7 +259,8 @@ fn check_ranks(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
 /// Returns why clients cannot have ranks of their own, or `None` if they can.
 fn clash_of_mixed_ranks(scenario: &ScenarioSpec) -> Option<String> {
     let method = scenario.lora_method();
-    if !(method.takes_mixed_ranks || scenario.averages_products()) {
+    let is_free = scenario.algorithm.is_own_rule() && scenario.federated_lora == FederatedLora::FedIt;
+    if !(method.takes_mixed_ranks || scenario.averages_products() || is_free) {
         let takes = FederatedLora::ALL.iter().filter(|method| method.method().takes_mixed_ranks);
         let names: Vec<_> = takes.map(|method| method.variant()).collect();
         return Some(format!(

@@ -1,5 +1,8 @@
 //! Fields of the federated method.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +11,7 @@ use super::unit;
 use crate::scenario::range;
 
 /// Federated method: its additions to local training, and the server's step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub enum Algorithm {
     /// Weighted mean of the clients' adapters (McMahan et al. 2017).
@@ -105,6 +108,32 @@ pub enum Algorithm {
         #[serde(default = "uniform")]
         weights: WeightsSpec,
     },
+    /// Rule of one's own: the function `aggregate` of a Python file, in a process of its own. `docs/own-rules.md` has an
+    /// example, and says what the function gets and returns.
+    Python {
+        /// File with the function.
+        file: PathBuf,
+        /// Keyword arguments of the function: numbers, texts and flags.
+        #[serde(default)]
+        parameters: BTreeMap<String, RuleParameter>,
+        #[serde(default)]
+        weights: WeightsSpec,
+        /// [aggregations] Interval at which a second process computes an aggregation again, beginning with the first. Other bits
+        /// end the run -- at least 1.
+        #[serde(default = "ten", deserialize_with = "range::at_least_one")]
+        check_every: u32,
+        /// [s] Longest time of this machine that an aggregation may take -- above 0.
+        #[serde(default = "ten_minutes", deserialize_with = "range::positive")]
+        time_limit: f64,
+    },
+    /// Rule of one's own: one that the program which runs the scenario brings (`RunOptions::rules`). The program `fedreplay` has
+    /// none.
+    Custom {
+        /// Name of the rule in the program.
+        name: String,
+        #[serde(default)]
+        weights: WeightsSpec,
+    },
     /// No federation: every client continues from its own last adapter. `data.clients` selects fewer.
     Local,
     /// No federation: one client has all rows.
@@ -128,6 +157,8 @@ impl Algorithm {
             Self::FedAdagrad { .. } => "FedAdagrad",
             Self::FedYogi { .. } => "FedYogi",
             Self::FedAdam { .. } => "FedAdam",
+            Self::Python { .. } => "Python",
+            Self::Custom { .. } => "Custom",
             Self::Local => "Local",
             Self::Centralised => "Centralised",
         }
@@ -141,10 +172,17 @@ impl Algorithm {
             | Self::FedAvgM { weights, .. }
             | Self::FedAdagrad { weights, .. }
             | Self::FedYogi { weights, .. }
-            | Self::FedAdam { weights, .. } => weights,
+            | Self::FedAdam { weights, .. }
+            | Self::Python { weights, .. }
+            | Self::Custom { weights, .. } => weights,
             Self::Scaffold { weights, .. } => weights.get(),
             Self::Local | Self::Centralised => WeightsSpec::Samples,
         }
+    }
+
+    /// Whether the rule by which the server aggregates is one of the user's own.
+    pub fn is_own_rule(&self) -> bool {
+        matches!(self, Self::Python { .. } | Self::Custom { .. })
     }
 
     /// Returns the number of adapters transferred in each direction per task. SCAFFOLD sends a control variate with the
@@ -152,6 +190,16 @@ impl Algorithm {
     pub fn adapters_on_the_wire(&self) -> u64 {
         if matches!(self, Self::Scaffold { .. }) { 2 } else { 1 }
     }
+}
+
+/// Keyword argument of a rule in Python.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RuleParameter {
+    Flag(bool),
+    Integer(i64),
+    Number(f64),
+    Text(String),
 }
 
 /// Weights of the updates in an aggregate, before they are normalized to sum to 1.
@@ -281,6 +329,14 @@ impl FidelityDefault for FirstMomentDecay {
     fn under(basis: DefaultsBasis) -> f64 {
         basis.choose(0.9, 0.5)
     }
+}
+
+fn ten() -> u32 {
+    10
+}
+
+fn ten_minutes() -> f64 {
+    600.0
 }
 
 fn uniform() -> WeightsSpec {

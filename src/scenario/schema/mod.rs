@@ -23,8 +23,8 @@ mod training;
 
 pub use aggregation::{AggregationSpec, share_of};
 pub use algorithm::{
-    Algorithm, Correction, FirstMoment, FirstMomentDecay, Mean, MomentumDecay, MomentumSpec, ScaffoldWeights,
-    SecondMoment, WeightsSpec,
+    Algorithm, Correction, FirstMoment, FirstMomentDecay, Mean, MomentumDecay, MomentumSpec, RuleParameter,
+    ScaffoldWeights, SecondMoment, WeightsSpec,
 };
 pub use attackers::{AttackSpec, AttackTiming, AttackersSpec, AttackingClients, Knowledge, MinMaxDirection};
 pub use codec::CodecSpec;

@@ -47,7 +47,13 @@ impl Algorithm {
                 second_moment.resolve(basis);
             }
             // Nothing of these depends on other fields.
-            Self::FedAvg { .. } | Self::FedProx { .. } | Self::FedAdagrad { .. } | Self::Local | Self::Centralised => {}
+            Self::FedAvg { .. }
+            | Self::FedProx { .. }
+            | Self::FedAdagrad { .. }
+            | Self::Python { .. }
+            | Self::Custom { .. }
+            | Self::Local
+            | Self::Centralised => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use fedreplay_sim::Outcome;
 use serde_json::json;
 
-use crate::cli::args::run::ScenarioFileArguments;
+use crate::cli::args::run::{RuleArguments, ScenarioFileArguments};
 use crate::cli::errors::CommandError;
 use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::signals::STOP;
@@ -27,6 +27,8 @@ pub struct ScenarioCheckArguments {
     /// Do not load the base model for a trial step; wall-clock time and memory are then not estimated.
     #[arg(long)]
     no_trial: bool,
+    #[command(flatten)]
+    rules: RuleArguments,
     /// End stdout with one line of JSON.
     #[arg(long)]
     json: bool,
@@ -46,6 +48,7 @@ pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, CommandError
     for doubt in scenario.doubts_about_clients(summary.clients as usize) {
         note!("warning: {doubt}");
     }
+    arguments.rules.of_scenario().check(&scenario).map_err(RunError::from)?;
     let forecast = trial(arguments, &scenario, &summary)?;
     say!("{}", scenario.resolved_text());
     for (name, value) in lines(&scenario, &summary, forecast.as_ref()) {
