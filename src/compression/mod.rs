@@ -1,5 +1,5 @@
-//! Compression of the change that a client sends to the server: codecs whose encoded size follows from the number of values
-//! alone, so that a schedule can charge the bytes before anything is trained.
+//! Compression of the change that a client sends to the server, and of the model that it receives: codecs whose encoded size follows
+//! from the number of values alone, so that a schedule can charge the bytes before anything is trained.
 //!
 //! A change is the client's adapter minus the one that its task started from, of which [`Sent`] says what a client sends.
 //! [`Compression`] encodes it with the scenario's codec, [`TopK`] as one vector and the others matrix by matrix, and decodes what
@@ -69,7 +69,7 @@ impl Codec {
     }
 }
 
-/// Compression of the clients' changes.
+/// Compression of the clients' changes, or of the models that they receive.
 ///
 /// # Examples
 ///
@@ -93,16 +93,26 @@ pub struct Compression {
 }
 
 impl Compression {
-    /// Creates the compression that a scenario names, if any.
+    /// Creates the compression of what clients send that a scenario names, if any.
     pub fn new(scenario: &ScenarioSpec) -> Option<Self> {
-        let (codec, error_feedback) = match scenario.server.uplink_codec? {
+        scenario.server.uplink_codec.map(Self::by)
+    }
+
+    /// Creates the compression of the models that clients receive that a scenario names, if any.
+    pub fn of_models(scenario: &ScenarioSpec) -> Option<Self> {
+        scenario.server.downlink_codec.map(Self::by)
+    }
+
+    /// Creates the compression by a codec.
+    fn by(codec: CodecSpec) -> Self {
+        let (codec, error_feedback) = match codec {
             CodecSpec::TopK { share, error_feedback } => (Codec::TopK(TopK { share }), error_feedback),
             CodecSpec::Qsgd { levels, bucket } => (Codec::Qsgd(Qsgd { levels, bucket }), false),
             CodecSpec::SignSgd { error_feedback } => (Codec::SignSgd(SignSgd), error_feedback),
             CodecSpec::Int8 => (Codec::Int8(Int8Blocks), false),
             CodecSpec::Nf4 => (Codec::Nf4(Nf4Blocks), false),
         };
-        Some(Self { codec, error_feedback })
+        Self { codec, error_feedback }
     }
 
     /// Returns the ranges of an adapter's values that are encoded one vector after another. [`TopK`] takes all matrices as one vector, so

@@ -1,4 +1,4 @@
-//! Computing what the server receives of a compressed update, and what the client remembers of it.
+//! Computing what the server receives of a compressed update, what the client remembers of it, and what clients receive of a model.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use fedreplay_sim::{Purpose, Stream};
 use super::node::Compress;
 use super::value::{Trained, Value};
 use crate::adapter::{Adapter, Factors};
-use crate::compression::Sent;
+use crate::compression::{Compression, Sent};
 
 /// Encodes a client's change and decodes it again. `inputs` are the update, the server's model that it started from, then the client's
 /// memory if it has one. The record is that of the update. An update without use is passed on as it is, and so is one that is not
@@ -58,6 +58,18 @@ pub fn memory(factors: Factors, rank: usize, inputs: &[Value]) -> Value {
     Value::Memory(Arc::new(after))
 }
 
+/// Encodes some factors of a model and decodes them again; the others are as they were. A model that is not finite is passed on as it
+/// is: no code has a place for it.
+pub fn broadcast(compression: &Compression, factors: Factors, server: &Arc<Adapter>) -> Arc<Adapter> {
+    if !server.is_finite() {
+        return server.clone();
+    }
+    let received = Sent::new(&server.layout, factors);
+    let bytes = compression.encode(&received, &server.values, None);
+    let decoded = Adapter::new(server.layout.clone(), compression.decode(&received, &bytes));
+    Arc::new(factors.replaced(server, &decoded))
+}
+
 /// Computes the change that a client wants to send: its update minus the model that this started from, plus its memory. Only values that
 /// are sent have a meaning.
 fn change(inputs: &[Value]) -> Vec<f64> {
@@ -83,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::adapter::{Layout, Module};
-    use crate::compression::{Codec, Compression, SignSgd, TopK};
+    use crate::compression::{Codec, Int8Blocks, Nf4Blocks, SignSgd, TopK};
     use crate::graph::NodeId;
     use crate::graph::value::TrainedRecord;
 
@@ -181,5 +193,45 @@ mod tests {
             let Some(Value::Memory(read)) = Value::from_bytes(&before.to_bytes()) else { panic!("no memory") };
             assert_eq!(&read, before.adapter());
         }
+    }
+    /// By hand: A has one block of 24 values and B one of 16, each with its absolute maximum as the unit.
+    #[test]
+    fn a_broadcast_model_is_decoded_in_the_factors_that_travel() {
+        let mut values = [0.0; 40];
+        values[..3].copy_from_slice(&[1.27, -0.5, 0.004]);
+        values[24..27].copy_from_slice(&[-2.0, 1.0, 0.1]);
+        let server = adapter(values.to_vec());
+        let decoded = |codec, factors| {
+            let compression = Compression { codec, error_feedback: false };
+            broadcast(&compression, factors, &server).values.clone()
+        };
+        let int8 = decoded(Codec::Int8(Int8Blocks), Factors::Both);
+        // 127 v / M is 127, -50 and 0.4; then -127, 63.5, which is rounded to even, and 6.35.
+        let expected = [1.27, -0.5, 0.0, -2.0, 2.0 * 64.0 / 127.0, 2.0 * 6.0 / 127.0];
+        for (place, expected) in [0, 1, 2, 24, 25, 26].into_iter().zip(expected) {
+            assert!((int8[place] - expected).abs() < 1e-6, "{} for {expected}", int8[place]);
+        }
+        let nf4 = decoded(Codec::Nf4(Nf4Blocks), Factors::B);
+        assert_eq!(nf4[..24], server.values[..24], "A is as it was");
+        // Of the sixteen values, -1, 0.4407098 and 0.0795803 are the nearest to -1, 0.5 and 0.05.
+        for (place, expected) in [(24, -2.0), (25, 2.0 * 0.440_709_83), (26, 2.0 * 0.079_580_3)] {
+            assert!((nf4[place] - expected).abs() < 1e-6, "{} for {expected}", nf4[place]);
+        }
+        for entity in 0..50 {
+            let server = adapter(random(entity, 3.0));
+            for (codec, bound) in [(Codec::Int8(Int8Blocks), 1.0 / 254.0), (Codec::Nf4(Nf4Blocks), 0.152)] {
+                let decoded = broadcast(&Compression { codec, error_feedback: false }, Factors::Both, &server);
+                for block in [0..24, 24..40] {
+                    let most = server.values[block.clone()].iter().fold(0.0, |most: f32, value| most.max(value.abs()));
+                    for place in block {
+                        let lost = (server.values[place] - decoded.values[place]).abs();
+                        assert!(lost <= 1.00001 * bound * most, "{codec:?}: {lost} of {most}");
+                    }
+                }
+            }
+        }
+        let endless = adapter([&[f32::INFINITY], &[1.0; 39][..]].concat());
+        let compression = Compression { codec: Codec::Int8(Int8Blocks), error_feedback: false };
+        assert_eq!(broadcast(&compression, Factors::Both, &endless), endless);
     }
 }

@@ -73,6 +73,9 @@ impl<'a> Compute<'a> {
             Node::Personal { factors, .. } => {
                 Ok(first_model(Arc::new(factors.replaced(inputs[0].adapter(), inputs[1].adapter()))))
             }
+            Node::Broadcast { compression, factors, .. } => {
+                Ok(first_model(compress::broadcast(compression, *factors, inputs[0].adapter())))
+            }
             Node::Truncated { rank, .. } => Ok(first_model(Arc::new(inputs[0].adapter().truncated(*rank)))),
             Node::Attack(order) => Ok(attack::attack(order, inputs)),
             Node::Compress(order) => Ok(compress::compress(order, inputs)),
@@ -123,7 +126,11 @@ impl<'a> Compute<'a> {
     /// the store by something else than a run.
     pub fn can_have(node: &Node, value: &Value) -> bool {
         match node {
-            Node::Initial { .. } | Node::Given { .. } | Node::Personal { .. } | Node::Truncated { .. } => {
+            Node::Initial { .. }
+            | Node::Given { .. }
+            | Node::Personal { .. }
+            | Node::Broadcast { .. }
+            | Node::Truncated { .. } => {
                 matches!(value, Value::Model { .. })
             }
             Node::Aggregate { .. } => matches!(value, Value::Model { .. }),

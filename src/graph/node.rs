@@ -137,6 +137,8 @@ pub enum Node {
     Kept { update: NodeId, factors: Factors },
     /// Model that a client trains and that is evaluated for it: the server's, with the factors that the client has kept.
     Personal { server: NodeId, kept: NodeId, factors: Factors },
+    /// Model as clients receive it, of which some factors are encoded and decoded again.
+    Broadcast { server: NodeId, compression: Compression, factors: Factors },
     /// Model that a client of lower rank gets: the server's, cut to that rank.
     Truncated { server: NodeId, rank: usize },
     /// Update that an attacker sends.
@@ -184,6 +186,7 @@ impl Node {
             Self::Moments { .. } => "moments",
             Self::Kept { .. } => "kept",
             Self::Personal { .. } => "personal",
+            Self::Broadcast { .. } => "broadcast",
             Self::Truncated { .. } => "truncated",
             Self::Attack(_) => "attack",
             Self::Compress(_) => "compress",
@@ -213,7 +216,7 @@ impl Node {
             }
             Self::Kept { update, .. } => vec![*update],
             Self::Personal { server, kept, .. } => vec![*server, *kept],
-            Self::Truncated { server, .. } => vec![*server],
+            Self::Broadcast { server, .. } | Self::Truncated { server, .. } => vec![*server],
             Self::Moments { update, before } => std::iter::once(*update).chain(*before).collect(),
             // The inputs of all members, one member after another: they are split up again by their numbers.
             Self::Cohort(members) => members.iter().flat_map(Node::inputs).collect(),

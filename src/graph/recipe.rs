@@ -104,6 +104,11 @@ impl Node {
             factors: Factors,
         }
         #[derive(Serialize)]
+        struct Broadcast {
+            compression: Compression,
+            factors: Factors,
+        }
+        #[derive(Serialize)]
         struct Cut {
             rank: usize,
         }
@@ -153,6 +158,10 @@ impl Node {
             Self::Moments { .. } => ("moments v1", false, text(&())),
             Self::Kept { factors, .. } => ("kept v1", false, text(&Own { factors: *factors })),
             Self::Personal { factors, .. } => ("personal v1", false, text(&Own { factors: *factors })),
+            Self::Broadcast { compression, factors, .. } => {
+                let broadcast = Broadcast { compression: *compression, factors: *factors };
+                ("broadcast v1", false, text(&broadcast))
+            }
             Self::Truncated { rank, .. } => ("truncated v1", false, text(&Cut { rank: *rank })),
             Self::Cohort(members) => ("cohort v2", true, text(&members.iter().map(member).collect::<Vec<_>>())),
             Self::Member { index, .. } => ("member v2", false, text(&Place { index: *index })),

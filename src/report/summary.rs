@@ -243,7 +243,7 @@ fn adapter(lora: &Lora) -> String {
     format!("LoRA, rank {ranks}, alpha {}", lora.alpha)
 }
 
-/// Returns the name of the federated method, with the LoRA method, the robust rule, the codec and the attack if there are any.
+/// Returns the name of the federated method, with the LoRA method, the robust rule, the codecs and the attack if there are any.
 fn method(run: &ReportedRun) -> String {
     let scenario = &run.scenario;
     let mut name = variant(&scenario.algorithm);
@@ -256,6 +256,9 @@ fn method(run: &ReportedRun) -> String {
     }
     if let Some(codec) = &scenario.server.uplink_codec {
         additions.push(variant(codec));
+    }
+    if let Some(codec) = &scenario.server.downlink_codec {
+        additions.push(format!("{} downloads", variant(codec)));
     }
     if !additions.is_empty() {
         name += &format!(" with {}", additions.join(" and "));

@@ -362,7 +362,8 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
         0 => clients,
         several => several.min(clients),
     };
-    let held = updates + MODELS + with_state * adapters_of_a_state(tasks);
+    let decoded = u64::from(tasks.scenario.scenario.server.downlink_codec.is_some());
+    let held = updates + MODELS + decoded + with_state * adapters_of_a_state(tasks);
     // A change of the base is in the models on the host, and on the device once for each job, in the type of the arithmetic.
     let spec = &tasks.scenario.scenario;
     let change = base_change_bytes(spec, &trainer.layout(), tasks.inputs.clients.len(), spec.rounds);

@@ -32,6 +32,8 @@ pub struct Planner<'a> {
     executor: &'a Executor<'a>,
     /// Models of all aggregators, by version.
     versions: Vec<NodeId>,
+    /// Models as clients receive them, by the server's, where they are encoded.
+    broadcasts: BTreeMap<NodeId, NodeId>,
     /// Sum of the update weights in each edge's model since its last merge, by edge.
     edge_weights: BTreeMap<u32, f64>,
     tasks: Tasks<'a>,
@@ -87,6 +89,7 @@ impl<'a> Planner<'a> {
             inputs,
             executor,
             versions: vec![initial],
+            broadcasts: BTreeMap::new(),
             edge_weights: BTreeMap::new(),
             tasks: Tasks { scenario, inputs },
             attackers: Attackers { scenario: spec, clients: &inputs.facts.attackers },
@@ -414,7 +417,7 @@ impl<'a> Planner<'a> {
         let mut clients = BTreeSet::new();
         let mut contributions = Vec::with_capacity(round.counted_tasks.len());
         for ((counted, weight), &update) in round.counted_tasks.iter().zip(weights).zip(&*updates) {
-            let start = self.versions[counted.based_on_version as usize];
+            let start = self.received_model(counted.based_on_version);
             let counts_already = !clients.insert(counted.client);
             let weight = self.private_weight(counted.client, weight, counts_already);
             // The contribution is the difference of the update from its base. Against the current server model it mixes
@@ -442,7 +445,7 @@ impl<'a> Planner<'a> {
             // The change is against the model that the task started from, whatever the server compares the update with.
             let order = Compress {
                 update: contribution.update,
-                base: self.versions[counted.based_on_version as usize],
+                base: self.received_model(counted.based_on_version),
                 memory: None,
                 compression,
                 sent,
@@ -462,7 +465,7 @@ impl<'a> Planner<'a> {
         // Clients of one rank begin with one node.
         let mut starts = BTreeMap::new();
         for counted in &scheduled.round.counted_tasks {
-            let start = self.versions[counted.based_on_version as usize];
+            let start = self.received_model(counted.based_on_version);
             let task = scheduled.counted(counted.task);
             let round = self.tasks.round_of(task);
             let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
@@ -492,6 +495,15 @@ impl<'a> Planner<'a> {
         }
         updates.extend(self.add_grouped(trainings));
         weights
+    }
+
+    /// Returns the model that clients have of a version after its way to them.
+    fn received_model(&mut self, version: u32) -> NodeId {
+        let server = self.versions[version as usize];
+        let Some(compression) = Compression::of_models(self.spec()) else { return server };
+        let factors = self.spec().factors_on_the_way_down();
+        let broadcast = Node::Broadcast { server, compression, factors };
+        *self.broadcasts.entry(server).or_insert_with(|| self.executor.add(broadcast))
     }
 
     /// Returns the model that clients of a rank get of a model of the server: that model, or one of their lower rank.

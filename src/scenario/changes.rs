@@ -65,7 +65,7 @@ const FREE: [&str; 13] = [
 ];
 
 /// Reasons why other fields may not change.
-const FIXED: [(&str, &str); 11] = [
+const FIXED: [(&str, &str); 12] = [
     ("changes", "a change may not change changes"),
     ("data", "rows are partitioned and held out once"),
     ("federated_lora", "what clients have trained and keep is that of one method"),
@@ -75,6 +75,7 @@ const FIXED: [(&str, &str); 11] = [
     ("output", "it changes no result, so it is given to the run as a whole"),
     ("population", "clients, their devices and their own links are placed once"),
     ("seed", "every draw of the run follows from it"),
+    ("server.downlink_codec", "what a client's transfers take is settled once"),
     ("server.uplink_codec", "what clients remember is the error of one codec"),
     ("training", "what a task costs its device, and which rows it reads, is settled once"),
 ];

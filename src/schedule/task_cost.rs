@@ -114,11 +114,15 @@ impl TaskCosts {
     }
 }
 
-/// Returns the transfers of a client's task in a round, from 1: the factors that the method sends, as the client encodes them.
+/// Returns the transfers of a client's task in a round, from 1: the factors that the method sends each way, as they are encoded.
 fn traffic(scenario: &ScenarioSpec, layout: &Layout, clients: usize, round: u32) -> sim::Traffic {
     let mut traffic = uncompressed(scenario, layout, clients, round);
     if let Some(compression) = Compression::new(scenario) {
         traffic.upload_bytes = compression.bytes(&Sent::new(layout, scenario.sent_factors(round)));
+    }
+    if let Some(compression) = Compression::of_models(scenario) {
+        let factors = scenario.received_factors(round, nobody_misses_a_round(scenario, clients));
+        traffic.download_bytes = compression.bytes(&Sent::new(layout, factors));
     }
     traffic
 }

@@ -73,7 +73,7 @@ fn signs(change: &[f64], matrices: &[usize]) -> Vec<f64> {
 }
 
 /// Whole numbers of 127 parts of the absolute maximum of each 64 values of a matrix.
-fn int8(change: &[f64], matrices: &[usize]) -> Vec<f64> {
+pub(super) fn int8(change: &[f64], matrices: &[usize]) -> Vec<f64> {
     let mut rest = change;
     let mut decoded = vec![];
     for &length in matrices {

@@ -19,6 +19,7 @@ mod data;
 mod data_forms;
 mod determinism;
 mod diversity;
+mod downlink;
 mod evaluation;
 mod execution;
 mod exports;

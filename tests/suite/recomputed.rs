@@ -170,6 +170,30 @@ pub fn replacements(run: &Path) -> BTreeMap<String, String> {
     replacing.map(|entry| (lineage.entries[entry.inputs[0]].key.to_string(), entry.key.to_string())).collect()
 }
 
+/// Returns the keys of models as clients receive them, by the keys of the server's, where they are encoded on the way.
+pub fn broadcasts(run: &Path) -> BTreeMap<String, String> {
+    let lineage = read_table(run, "lineage").expect("a lineage");
+    let lineage = fedreplay::ledger::Lineage::of(&lineage).expect("rows of lineage");
+    let broadcasts = lineage.entries.iter().filter(|entry| entry.kind == "broadcast");
+    broadcasts.map(|entry| (lineage.entries[entry.inputs[0]].key.to_string(), entry.key.to_string())).collect()
+}
+
+/// Returns the models of a run by version as clients receive them.
+pub fn received_models(run: &Path, store: &Path) -> BTreeMap<u64, Vec<f64>> {
+    let broadcasts = broadcasts(run);
+    let tables = RunTables::read(run).expect("the tables of the run");
+    let versions = counts(tables.rounds(), "version");
+    let keys = tables.rounds().texts("model_key").expect("keys");
+    let mut received = BTreeMap::new();
+    let later = versions.into_iter().zip(keys.into_iter().map(|key| key.map(str::to_owned)));
+    for (version, key) in std::iter::once((0, Some(initial_key(run)))).chain(later) {
+        if let Some(broadcast) = key.and_then(|key| broadcasts.get(&key)) {
+            received.insert(version, stored(store, broadcast));
+        }
+    }
+    received
+}
+
 /// Returns the key of what the server receives of an update.
 pub fn received<'a>(replacements: &'a BTreeMap<String, String>, update: &'a str) -> &'a str {
     let mut key = update;
@@ -203,6 +227,7 @@ pub fn minus(a: &[f64], b: &[f64]) -> Vec<f64> {
 /// Checks every model of a run under a protocol of the name `protocol`, whose settings are the defaults, and returns how many
 /// models of the server there were.
 pub fn check(run: &Path, store: &Path, protocol: &str, optimizer: &mut Optimizer) -> usize {
+    let received_models = received_models(run, store);
     let store = Store::open_existing(store).expect("the store of the run");
     let tables = RunTables::read(run).expect("the tables of the run");
     let tasks = tables.tasks().expect("tasks");
@@ -235,10 +260,11 @@ pub fn check(run: &Path, store: &Path, protocol: &str, optimizer: &mut Optimizer
         for task in (0..clients.len()).filter(|&task| counted_in[task] == Some(versions[round])) {
             let weight = if optimizer.weighs_rows() { rows[clients[task] as usize] as f64 } else { 1.0 };
             let fresh = (1.0 + staleness[task].expect("it counted") as f64).powf(-0.5);
+            let began = received_models.get(&starts[task]).unwrap_or_else(|| &models[&starts[task]]);
             let (start, factor) = match protocol {
                 "asynchronous" => (&base, 0.6 * fresh),
-                "buffered" => (&models[&starts[task]], fresh),
-                _ => (&models[&starts[task]], 1.0),
+                "buffered" => (began, fresh),
+                _ => (began, 1.0),
             };
             let key = updates[task].expect("it was trained");
             let update = adapter(&store, received(&replacements, key));

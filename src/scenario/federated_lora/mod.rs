@@ -128,6 +128,13 @@ impl ScenarioSpec {
         (self.lora_method().receives)(self.federated_lora, round, nobody_misses)
     }
 
+    /// Returns the factors that clients receive in some round. Of a model that is encoded on its way to clients, they have these as they are
+    /// decoded, and the others as they are.
+    pub fn factors_on_the_way_down(&self) -> Factors {
+        // A client that misses a round receives what all rounds change.
+        self.received_factors(1, false)
+    }
+
     /// Returns the factors of its own that a client keeps from task to task.
     pub fn kept_factors(&self) -> Factors {
         (self.lora_method().keeps)(self.federated_lora)

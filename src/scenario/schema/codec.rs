@@ -1,12 +1,12 @@
-//! Fields of the codec of what clients send.
+//! Fields of the codecs of what clients send and receive.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::range;
 
-/// Lossy code of the changes that clients send, whose size follows from the number of values. `docs/compression.md` has formulas
-/// and sizes.
+/// Lossy code of the changes that clients send, or of the models that they receive, whose size follows from the number of values.
+/// `docs/compression.md` has formulas and sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[serde(rename = "Codec")]
@@ -43,6 +43,17 @@ pub enum CodecSpec {
 }
 
 impl CodecSpec {
+    /// Returns its name in a scenario.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TopK { .. } => "TopK",
+            Self::Qsgd { .. } => "Qsgd",
+            Self::SignSgd { .. } => "SignSgd",
+            Self::Int8 => "Int8",
+            Self::Nf4 => "Nf4",
+        }
+    }
+
     /// Whether a client adds what it has not sent to its next change.
     pub fn has_error_feedback(&self) -> bool {
         match *self {

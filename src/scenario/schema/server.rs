@@ -26,6 +26,10 @@ pub struct Server {
     /// out, sends all values in f32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink_codec: Option<CodecSpec>,
+    /// Codec of the model that a client receives: `Int8` or `Nf4`, by which it begins its task with the decoded model. `None`, which
+    /// is not written out, sends all values in f32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downlink_codec: Option<CodecSpec>,
     /// Clients that can be selected.
     #[serde(default)]
     pub candidates: CandidatesSpec,
