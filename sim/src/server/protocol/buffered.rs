@@ -136,6 +136,11 @@ impl BufferedState {
         if !self.is_open {
             self.is_open = true;
             acts.push(Act::Open { aggregator, round });
+            self.reject_stale(acts);
+            // Updates that came during the aggregation may make the next version already.
+            if self.close_if_due(now, acts) {
+                return;
+            }
         }
         self.wanted = self.policy.concurrency.saturating_sub(self.outstanding);
         if self.wanted > 0 {
@@ -153,31 +158,52 @@ impl BufferedState {
         }
     }
 
-    /// Adds an update to the buffer unless it is too stale, and closes the round if the buffer is full.
+    /// Adds an update to the buffer unless it is too stale, and closes the round if the buffer is full. While the server
+    /// aggregates, updates wait in the buffer.
     fn arrive(&mut self, now: Time, upload: Upload, acts: &mut Vec<Act>) {
         self.outstanding -= 1;
-        let staleness = self.generation - upload.generation;
-        if self.policy.staleness_max.is_some_and(|max| staleness > max) {
-            acts.push(Act::Reject { upload, outcome: Outcome::Stale });
-            return self.lose(now, acts);
-        }
         self.arrived.push(upload);
-        if self.arrived.len() >= self.policy.buffer as usize {
-            let full = std::mem::take(&mut self.arrived);
-            self.close(now, Ok(full), acts);
-        } else {
+        self.reject_stale(acts);
+        self.settle(now, acts);
+    }
+
+    /// Counts a lost task, and fails the round if there are too many.
+    fn lose(&mut self, now: Time, acts: &mut Vec<Act>) {
+        self.losses += 1;
+        self.settle(now, acts);
+    }
+
+    /// Removes what is too stale for the next version from the buffer. It counts as lost.
+    fn reject_stale(&mut self, acts: &mut Vec<Act>) {
+        let Some(max) = self.policy.staleness_max else { return };
+        let generation = self.generation;
+        for upload in self.arrived.extract_if(.., |upload| generation - upload.generation > max) {
+            self.losses += 1;
+            acts.push(Act::Reject { upload, outcome: Outcome::Stale });
+        }
+    }
+
+    /// Closes an open round that is due, or else has its free places filled. What comes while no round is open waits for the
+    /// wake-up that opens the next one.
+    fn settle(&mut self, now: Time, acts: &mut Vec<Act>) {
+        if self.is_open && !self.close_if_due(now, acts) {
             self.wake(now, Span::ZERO, acts);
         }
     }
 
-    /// Counts a lost or too stale task, and fails the round if there are too many.
-    fn lose(&mut self, now: Time, acts: &mut Vec<Act>) {
-        self.losses += 1;
-        if self.losses >= self.policy.losses_max {
+    /// Closes the open round if the buffer is full or too many tasks were lost, and returns whether it did.
+    fn close_if_due(&mut self, now: Time, acts: &mut Vec<Act>) -> bool {
+        let buffer = self.policy.buffer as usize;
+        if self.arrived.len() >= buffer {
+            // Of more than a buffer, the first to arrive make this version.
+            let full = self.arrived.drain(..buffer).collect();
+            self.close(now, Ok(full), acts);
+        } else if self.losses >= self.policy.losses_max {
             self.close(now, Err(Failure::TooFewSurvived), acts);
         } else {
-            self.wake(now, Span::ZERO, acts);
+            return false;
         }
+        true
     }
 
     /// Closes the round and schedules the next one. Tasks in flight continue into it.
@@ -240,6 +266,35 @@ mod tests {
         react(20, upload(1, 0, 0), "close2 wake+7");
         react(27, WAKE, "open1 recruit1");
         react(27, sent(1), "");
+    }
+
+    #[test]
+    fn updates_that_come_during_an_aggregation_wait_for_its_end() {
+        let policy = Buffered { concurrency: 4, buffer: 1, staleness_max: Some(1), losses_max: 9 };
+        let mut state = state(policy);
+        let mut react = |at, fact, expected| check(|now, fact, acts| state.react(now, fact, acts), at, fact, expected);
+        react(0, WAKE, "open0 recruit4");
+        react(0, sent(4), "");
+        // The server aggregates for 7 after each version. Two further updates come at the same instant, one later.
+        react(10, upload(0, 0, 0), "close1 wake+7");
+        react(10, upload(1, 0, 0), "");
+        react(10, upload(2, 0, 0), "");
+        react(12, upload(3, 0, 0), "");
+        // The first of them makes the next version at the earliest time; then the other two are two versions behind.
+        react(17, WAKE, "open1 close1 wake+7");
+        react(24, WAKE, "open2 reject2:stale reject3:stale recruit4");
+    }
+
+    #[test]
+    fn losses_during_an_aggregation_count_when_it_has_ended() {
+        let mut state = state(Buffered { concurrency: 3, buffer: 1, staleness_max: None, losses_max: 2 });
+        let mut react = |at, fact, expected| check(|now, fact, acts| state.react(now, fact, acts), at, fact, expected);
+        react(0, WAKE, "open0 recruit3");
+        react(0, sent(3), "");
+        react(10, upload(0, 0, 0), "close1 wake+7");
+        react(11, Fact::Lost { aggregator: 0, round: 0 }, "");
+        react(12, Fact::Lost { aggregator: 0, round: 0 }, "");
+        react(17, WAKE, "open1 fail:too_few_survived wake+0");
     }
 
     #[test]
