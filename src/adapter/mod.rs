@@ -4,6 +4,7 @@
 //! alone.
 
 mod base_change;
+mod components;
 mod error;
 mod factors;
 mod layout;
@@ -13,6 +14,7 @@ mod values;
 mod wire;
 
 pub use base_change::{BaseChange, ModuleChange};
+pub use components::pruned_rank;
 pub use error::AdapterError;
 pub use factors::Factors;
 pub use layout::{Layout, Module};

@@ -161,6 +161,7 @@ fn middle(left: &Basis, right: &Basis) -> Vec<Vec<f64>> {
     for of_right in 0..right.columns.len() {
         let mut column = Vec::with_capacity(left.columns.len());
         for of_left in 0..left.columns.len() {
+            // Row i of P_l times row j of P_r, over the products of the sum.
             let terms = left.parts.iter().zip(&right.parts);
             column.push(terms.map(|(left, right)| left[of_left] * right[of_right]).sum());
         }

@@ -25,6 +25,7 @@ pub(super) fn truncated(products: &[Product], threshold: f64) -> Vec<Product> {
     // More are never needed, whatever rounding makes of the energies.
     let most = truncated_rank_max(threshold, sum.rank_max() as u64) as usize;
     let mut kept = Vec::new();
+    // Energies descend, so the first ones that hold enough are the fewest.
     let mut held = 0.0;
     for (place, energy) in energies.iter().enumerate().take(most) {
         if held >= wanted {

@@ -8,7 +8,7 @@ use super::node::{Control, Node};
 use super::scheduled_evaluation::EvalResources;
 use super::value::{Ranking, Trained, TrainedRecord, Value};
 use super::work::WorkCounters;
-use super::{GraphError, attack, compress};
+use super::{GraphError, attack, compress, prune};
 use crate::adapter::Adapter;
 use crate::algorithm;
 use crate::algorithm::{
@@ -77,6 +77,10 @@ impl<'a> Compute<'a> {
                 Ok(first_model(compress::broadcast(compression, *factors, inputs[0].adapter())))
             }
             Node::Truncated { rank, .. } => Ok(first_model(Arc::new(inputs[0].adapter().truncated(*rank)))),
+            Node::Rank { rank } => Ok(Value::Rank(*rank)),
+            Node::PrunedRank(order) => Ok(prune::rank_after(order.gamma, inputs)),
+            Node::OfRank { .. } => Ok(first_model(Arc::new(inputs[0].adapter().truncated(prune::rank(&inputs[1]))))),
+            Node::Pruned { .. } => Ok(prune::pruned(inputs)),
             Node::Attack(order) => Ok(attack::attack(order, inputs)),
             Node::Compress(order) => Ok(compress::compress(order, inputs)),
             Node::Memory { sent, rank, .. } => Ok(compress::memory(*sent, *rank, inputs)),
@@ -133,10 +137,11 @@ impl<'a> Compute<'a> {
             | Node::Truncated { .. } => {
                 matches!(value, Value::Model { .. })
             }
-            Node::Aggregate { .. } => matches!(value, Value::Model { .. }),
-            Node::Train { .. } | Node::Member { .. } | Node::Attack(_) | Node::Compress(_) => {
+            Node::Aggregate { .. } | Node::OfRank { .. } => matches!(value, Value::Model { .. }),
+            Node::Train { .. } | Node::Member { .. } | Node::Attack(_) | Node::Compress(_) | Node::Pruned { .. } => {
                 matches!(value, Value::Trained(_))
             }
+            Node::Rank { .. } | Node::PrunedRank(_) => matches!(value, Value::Rank(_)),
             Node::Memory { .. } => matches!(value, Value::Memory(_)),
             Node::Cohort(nodes) => matches!(value, Value::Cohort(updates) if updates.len() == nodes.len()),
             Node::Control(_) => matches!(value, Value::Control(_)),
@@ -222,9 +227,9 @@ fn first_model(adapter: Arc<Adapter>) -> Value {
 }
 
 /// Builds the job of a training. `inputs` are the model that it starts from, then the client's control variate, its optimizer's
-/// moments, and the model that it is pulled toward, as far as it has them.
+/// moments, the model that it is pulled toward, and its rank, as far as it has them.
 fn job(node: &Node, inputs: &[Value]) -> Job {
-    let Node::Train { control, moments, anchor, training, .. } = node else {
+    let Node::Train { control, moments, anchor, rank, training, .. } = node else {
         unreachable!("only trainings are trained")
     };
     let model = &inputs[0];
@@ -235,6 +240,7 @@ fn job(node: &Node, inputs: &[Value]) -> Job {
         _ => unreachable!("an optimiser goes on from moments"),
     });
     let anchor = anchor.and_then(|_| client_state.next()).map(|value| value.adapter().clone());
+    let rank = rank.and_then(|_| client_state.next()).map(prune::rank);
     // SCAFFOLD: each step is corrected by the server's variate minus the client's.
     let correction = training.correction.and_then(|place| {
         algorithm::correction(model.server_control(), control.map(Value::adapter)).map(|by| (by, place))
@@ -252,7 +258,7 @@ fn job(node: &Node, inputs: &[Value]) -> Job {
         steps,
         hyper: training.hyper.clone(),
         objective: training.objective,
-        terms: AlgorithmTerms { anchor, correction, moments, keeps_moments: training.keeps_moments },
+        terms: AlgorithmTerms { anchor, correction, moments, keeps_moments: training.keeps_moments, rank },
         seed: training.seed,
         stream: training.stream,
     }

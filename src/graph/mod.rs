@@ -13,6 +13,7 @@ mod divided;
 mod evaluation;
 mod executor;
 mod node;
+mod prune;
 mod recipe;
 mod scheduled_evaluation;
 mod state;
@@ -23,7 +24,7 @@ mod work;
 
 pub use compute::Compute;
 pub use executor::{Executor, Recorded};
-pub use node::{Attack, Compress, Contribution, Control, Controls, Node, NodeId, TrainingOrder};
+pub use node::{Attack, Compress, Contribution, Control, Controls, Node, NodeId, Prune, TrainingOrder};
 pub use scheduled_evaluation::{EvalResources, ScheduledEvaluation};
 pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};

@@ -109,6 +109,19 @@ pub struct Compress {
     pub draws: Option<(Seed, u64)>,
 }
 
+/// Pruning of a client's rank after a task that counted (HetLoRA).
+#[derive(Clone, Copy, Debug)]
+pub struct Prune {
+    /// Training of the client.
+    pub update: NodeId,
+    /// Model that the training started from.
+    pub base: NodeId,
+    /// Rank of the client before the task.
+    pub before: NodeId,
+    /// [1] -- Part of the rank that is kept where the rest has become smaller.
+    pub gamma: f64,
+}
+
 /// Node of the computation graph: something to compute from the results of other nodes.
 #[derive(Clone, Debug)]
 pub enum Node {
@@ -117,12 +130,14 @@ pub enum Node {
     /// Adapter that the scenario supplies as the start.
     Given { adapter: Arc<Adapter> },
     /// Local training from the adapter of `base`, with the client's control variate and with the moments that its optimizer
-    /// continues from, if the client has them. A proximal term pulls toward the model `anchor`, or else toward `base`.
+    /// continues from, if the client has them. A proximal term pulls toward the model `anchor`, or else toward `base`. Of a client
+    /// that prunes its rank, `rank` is the one that it has.
     Train {
         base: NodeId,
         control: Option<NodeId>,
         moments: Option<NodeId>,
         anchor: Option<NodeId>,
+        rank: Option<NodeId>,
         training: TrainingOrder,
     },
     /// Trainings that share a pass over the base, where the bits of each may depend on the others.
@@ -141,6 +156,14 @@ pub enum Node {
     Broadcast { server: NodeId, compression: Compression, factors: Factors },
     /// Model that a client of lower rank gets: the server's, cut to that rank.
     Truncated { server: NodeId, rank: usize },
+    /// Rank of a client before its first task.
+    Rank { rank: u32 },
+    /// Rank of a client after a task that counted.
+    PrunedRank(Prune),
+    /// Model that a client which prunes its rank gets: the server's, cut to that rank.
+    OfRank { server: NodeId, rank: NodeId },
+    /// Update that such a client sends, cut to the rank that it has after the task.
+    Pruned { update: NodeId, rank: NodeId },
     /// Update that an attacker sends.
     Attack(Attack),
     /// Update as the server receives it, with what a codec has lost.
@@ -188,6 +211,10 @@ impl Node {
             Self::Personal { .. } => "personal",
             Self::Broadcast { .. } => "broadcast",
             Self::Truncated { .. } => "truncated",
+            Self::Rank { .. } => "rank",
+            Self::PrunedRank(_) => "pruned_rank",
+            Self::OfRank { .. } => "of_rank",
+            Self::Pruned { .. } => "pruned",
             Self::Attack(_) => "attack",
             Self::Compress(_) => "compress",
             Self::Memory { .. } => "memory",
@@ -210,10 +237,13 @@ impl Node {
     /// computes the node relies on it.
     pub fn inputs(&self) -> Vec<NodeId> {
         match self {
-            Self::Initial { .. } | Self::Given { .. } => vec![],
-            Self::Train { base, control, moments, anchor, .. } => {
-                std::iter::once(*base).chain(*control).chain(*moments).chain(*anchor).collect()
+            Self::Initial { .. } | Self::Given { .. } | Self::Rank { .. } => vec![],
+            Self::Train { base, control, moments, anchor, rank, .. } => {
+                std::iter::once(*base).chain(*control).chain(*moments).chain(*anchor).chain(*rank).collect()
             }
+            Self::PrunedRank(Prune { update, base, before, .. }) => vec![*update, *base, *before],
+            Self::OfRank { server, rank } => vec![*server, *rank],
+            Self::Pruned { update, rank } => vec![*update, *rank],
             Self::Kept { update, .. } => vec![*update],
             Self::Personal { server, kept, .. } => vec![*server, *kept],
             Self::Broadcast { server, .. } | Self::Truncated { server, .. } => vec![*server],

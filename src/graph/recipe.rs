@@ -32,6 +32,9 @@ struct Train<'a> {
     /// other trainings stay.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     anchored: bool,
+    /// Whether the last input is the client's rank. Left out where it is false, for the same reason.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ranked: bool,
 }
 
 #[derive(Serialize)]
@@ -113,6 +116,10 @@ impl Node {
             rank: usize,
         }
         #[derive(Serialize)]
+        struct Pruning {
+            gamma: f64,
+        }
+        #[derive(Serialize)]
         struct Steps {
             steps: u32,
             learning_rate: f64,
@@ -152,8 +159,8 @@ impl Node {
                 ("initial v3", false, text(&Initial { layout, seed: *seed }))
             }
             Self::Given { adapter } => ("given v2", false, text(&Given { adapter: Digest::from(adapter.hash()) })),
-            Self::Train { training, moments, anchor, .. } => {
-                ("train v4", true, text(&train(training, *moments, anchor.is_some())))
+            Self::Train { training, moments, anchor, rank, .. } => {
+                ("train v4", true, text(&train(training, *moments, anchor.is_some(), rank.is_some())))
             }
             Self::Moments { .. } => ("moments v1", false, text(&())),
             Self::Kept { factors, .. } => ("kept v1", false, text(&Own { factors: *factors })),
@@ -163,6 +170,10 @@ impl Node {
                 ("broadcast v1", false, text(&broadcast))
             }
             Self::Truncated { rank, .. } => ("truncated v1", false, text(&Cut { rank: *rank })),
+            Self::Rank { rank } => ("rank v1", false, text(&Cut { rank: *rank as usize })),
+            Self::PrunedRank(order) => ("pruned_rank v1", false, text(&Pruning { gamma: order.gamma })),
+            Self::OfRank { .. } => ("of_rank v1", false, text(&())),
+            Self::Pruned { .. } => ("pruned v1", false, text(&())),
             Self::Cohort(members) => ("cohort v2", true, text(&members.iter().map(member).collect::<Vec<_>>())),
             Self::Member { index, .. } => ("member v2", false, text(&Place { index: *index })),
             Self::Control(control) => {
@@ -208,7 +219,7 @@ impl Node {
     }
 }
 
-fn train(training: &TrainingOrder, moments: Option<NodeId>, anchored: bool) -> Train<'_> {
+fn train(training: &TrainingOrder, moments: Option<NodeId>, anchored: bool, ranked: bool) -> Train<'_> {
     // Rows enter by content and not by index: two clients with the same rows in the same steps share a result.
     let mut steps: Vec<Vec<Vec<Digest>>> = Vec::with_capacity(training.steps.len());
     for step in &training.steps {
@@ -227,12 +238,15 @@ fn train(training: &TrainingOrder, moments: Option<NodeId>, anchored: bool) -> T
         masks: (training.hyper.dropout > 0.0).then_some((training.seed, training.stream)),
         moments: training.keeps_moments.then_some(moments.is_some()),
         anchored,
+        ranked,
     }
 }
 
 fn member(node: &Node) -> Member<'_> {
-    let Node::Train { training, moments, anchor, .. } = node else { unreachable!("a cohort's members are trainings") };
-    Member { inputs: node.inputs().len(), training: train(training, *moments, anchor.is_some()) }
+    let Node::Train { training, moments, anchor, rank, .. } = node else {
+        unreachable!("a cohort's members are trainings")
+    };
+    Member { inputs: node.inputs().len(), training: train(training, *moments, anchor.is_some(), rank.is_some()) }
 }
 
 fn variates(controls: &Controls) -> Variates {

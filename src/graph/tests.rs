@@ -288,8 +288,14 @@ fn counts_say_what_is_wanted_and_what_is_done() {
     let run = || {
         let executor = Executor::new(std::slice::from_ref(&compute), &store, &stop, 1);
         let base = executor.add(Node::Given { adapter: adapter(&trainer) });
-        let train =
-            |client| Node::Train { base, control: None, moments: None, anchor: None, training: training(client) };
+        let train = |client| Node::Train {
+            base,
+            control: None,
+            moments: None,
+            anchor: None,
+            rank: None,
+            training: training(client),
+        };
         // The second has the key of the first, so its result is found.
         let trainings = [executor.add(train(0)), executor.add(train(1))];
         let node = Node::Evaluate { model: trainings[0], groups: groups(), objective: Objective::Sft };

@@ -30,6 +30,8 @@ pub enum Value {
     Kept(Arc<Adapter>),
     /// Memory of a client's error feedback: what it has not sent of its changes so far.
     Memory(Arc<Adapter>),
+    /// Rank of a client that prunes it.
+    Rank(u32),
     /// Update of a client.
     Trained(Arc<Trained>),
     /// Updates of a cohort, in the order of its members.
@@ -134,6 +136,7 @@ enum Stored {
     Memory(Vec<u8>),
     /// A model, and the state of the server's own rule.
     WithRuleState(Box<Stored>, Vec<u8>),
+    Rank(u32),
 }
 
 /// First moment, second moment and number of steps.
@@ -216,6 +219,7 @@ impl Value {
             Self::Moments(moments) => of_moments(moments),
             Self::Kept(adapter) => key_of("fedreplay kept factors v1", &of_adapter(adapter)).0,
             Self::Memory(adapter) => key_of("fedreplay error feedback v1", &of_adapter(adapter)).0,
+            Self::Rank(rank) => key_of("fedreplay rank v1", rank).0,
             Self::Trained(trained) => of_trained(trained),
             Self::Cohort(members) => {
                 let updates: Vec<Digest> = members.iter().map(|member| of_trained(member)).collect();
@@ -229,21 +233,21 @@ impl Value {
     /// Returns the adapter of a model, an update, a control variate, kept factors or a memory.
     ///
     /// # Panics
-    /// If the value is anything else: no node reads losses, benchmark results, cohorts or moments as a model.
+    /// If the value is anything else: no node reads losses, benchmark results, cohorts, moments or ranks as a model.
     pub fn adapter(&self) -> &Arc<Adapter> {
         match self {
             Self::Model { adapter, .. } => adapter,
             Self::Trained(trained) => &trained.adapter,
             Self::Control(adapter) | Self::Kept(adapter) | Self::Memory(adapter) => adapter,
-            Self::Evaluated(_) | Self::BenchmarkResult(_) | Self::Cohort(_) | Self::Moments(_) => {
-                unreachable!("losses, an exam, a cohort or moments were asked for an adapter")
+            Self::Evaluated(_) | Self::BenchmarkResult(_) | Self::Cohort(_) | Self::Moments(_) | Self::Rank(_) => {
+                unreachable!("losses, an exam, a cohort, moments or a rank were asked for an adapter")
             }
         }
     }
 
     /// Whether the value is the state of a client between two tasks. It takes no memory in that time.
     pub fn is_client_state(&self) -> bool {
-        matches!(self, Self::Control(_) | Self::Moments(_) | Self::Kept(_) | Self::Memory(_))
+        matches!(self, Self::Control(_) | Self::Moments(_) | Self::Kept(_) | Self::Memory(_) | Self::Rank(_))
     }
 
     /// [token] -- Returns the number of tokens that went through the model in the trainings behind this value.
@@ -319,6 +323,7 @@ impl Value {
             Self::Control(adapter) => Stored::Control(adapter.to_bytes()),
             Self::Kept(adapter) => Stored::Kept(adapter.to_bytes()),
             Self::Memory(adapter) => Stored::Memory(adapter.to_bytes()),
+            Self::Rank(rank) => Stored::Rank(*rank),
             Self::Moments(moments) => Stored::Moments(stored_moments(moments)),
             Self::Trained(trained) => {
                 let adapter = trained.adapter.to_bytes();
@@ -378,6 +383,8 @@ impl Value {
             Stored::Control(bytes) => Self::Control(read_adapter(&bytes)?),
             Stored::Kept(bytes) => Self::Kept(read_adapter(&bytes)?),
             Stored::Memory(bytes) => Self::Memory(read_adapter(&bytes)?),
+            // No component is the first that a client gives up: a rank of zero is of a damaged file.
+            Stored::Rank(rank) => Self::Rank(Some(rank).filter(|&rank| rank > 0)?),
             Stored::Moments(moments) => Self::Moments(read_moments(moments)?),
             Stored::Trained { adapter, record } => {
                 Self::Trained(Arc::new(Trained { adapter: read_adapter(&adapter)?, record, moments: None }))

@@ -22,7 +22,7 @@ use crate::scenario::{
 use crate::store::Digest;
 use crate::training::{
     Accumulation as Weighing, AdamVariant, Checkpointing, CorrectionPlace, FirstSteps, Hyper, Objective,
-    Optimizer as Rule,
+    Optimizer as Rule, Shrinkage,
 };
 
 /// Translates the prompt template; `None` is the model's own chat template.
@@ -160,6 +160,7 @@ pub fn hyper(scenario: &ScenarioSpec, round: u32) -> Hyper {
         proximal: Method::new(scenario).client.proximal,
         trains: scenario.trained_factors(round),
         first_steps: scenario.first_steps().map(|(count, trains)| FirstSteps { count, trains }),
+        shrinkage: scenario.pruning().map(|pruning| Shrinkage { gamma: pruning.gamma, lambda: pruning.lambda }),
     }
 }
 

@@ -57,8 +57,8 @@ table! {
         reason: Option<String>, "text", "why the weight of an update that counted is zero";
         counted_in_version: Option<u32>, "index", "server model that the update went into";
         staleness: Option<u32>, "versions", "server models made between dispatch and aggregation";
-        bytes_down: u64, "B", "bytes received by the client; of a change of the base the most that it can take";
-        bytes_up: u64, "B", "bytes sent by the client";
+        bytes_down: u64, "B", "bytes received by the client; the most that they can be where they depend on what was trained";
+        bytes_up: u64, "B", "bytes sent by the client; likewise";
         compute_flops: u64, "FLOP", "operations that were done, by the cost model";
         training_ns: u64, "ns", "virtual time that the device trained";
         energy_mj: u64, "mJ", "energy spent by the device on the task";

@@ -1,10 +1,10 @@
 //! State that clients keep between their counted tasks, as nodes of the graph: control variates, the moments of their optimizers,
-//! factors of their adapters, and memories of error feedback.
+//! factors of their adapters, memories of error feedback, and ranks that they prune.
 
 use std::collections::BTreeMap;
 
 use crate::adapter::Factors;
-use crate::graph::{Compress, Control, Executor, Node, NodeId, TrainingOrder};
+use crate::graph::{Compress, Control, Executor, Node, NodeId, Prune, TrainingOrder};
 
 /// State of all clients after their last counted task.
 pub struct ClientStates<'a> {
@@ -17,13 +17,17 @@ pub struct ClientStates<'a> {
     factors: Factors,
     kept: BTreeMap<u32, NodeId>,
     memories: BTreeMap<u32, NodeId>,
+    /// Ranks of clients that prune them, and the models that they were given last.
+    ranks: BTreeMap<u32, NodeId>,
+    starts: BTreeMap<u32, NodeId>,
 }
 
 impl<'a> ClientStates<'a> {
     /// Creates the state before the first round, which is empty, for clients that keep these factors.
     pub fn new(executor: &'a Executor<'a>, is_live: bool, factors: Factors) -> Self {
         let (controls, moments, kept, memories) = Default::default();
-        Self { executor, is_live, controls, moments, factors, kept, memories }
+        let (ranks, starts) = Default::default();
+        Self { executor, is_live, controls, moments, factors, kept, memories, ranks, starts }
     }
 
     /// Whether clients keep factors, so that each has a model of its own.
@@ -48,6 +52,35 @@ impl<'a> ClientStates<'a> {
         }
     }
 
+    /// Adds the model that a client which prunes its rank begins its next task with: the server's, cut to its rank. Before its first task
+    /// it has `rank`.
+    pub fn begin_with_rank(&mut self, client: u32, server: NodeId, rank: u32) -> NodeId {
+        if !self.ranks.contains_key(&client) {
+            let first = self.executor.add(Node::Rank { rank });
+            self.ranks.insert(client, first);
+            self.hold(first, None);
+        }
+        let start = self.of_rank(client, server).expect("it has a rank");
+        self.starts.insert(client, start);
+        start
+    }
+
+    /// Adds a model of the server cut to the rank that a client has; `None` if it has pruned none.
+    pub fn of_rank(&self, client: u32, server: NodeId) -> Option<NodeId> {
+        let rank = *self.ranks.get(&client)?;
+        Some(self.executor.add(Node::OfRank { server, rank }))
+    }
+
+    /// Replaces the rank of a client by the one that it has after the task that it has begun last. Returns the update that it sends.
+    pub fn prune(&mut self, client: u32, update: NodeId, gamma: f64) -> NodeId {
+        // A client has one task in a round, so the start is that of the update.
+        let before = self.ranks[&client];
+        let rank = self.executor.add(Node::PrunedRank(Prune { update, base: self.starts[&client], before, gamma }));
+        self.ranks.insert(client, rank);
+        self.hold(rank, Some(before));
+        self.executor.add(Node::Pruned { update, rank })
+    }
+
     /// Adds the update that the server receives of a client, and replaces the client's memory if it has error feedback. The
     /// memory that `order` begins with is the client's.
     pub fn compress(&mut self, client: u32, order: Compress) -> NodeId {
@@ -66,7 +99,9 @@ impl<'a> ClientStates<'a> {
     pub fn train(&self, base: NodeId, training: TrainingOrder) -> Node {
         let control = training.client.and_then(|client| self.controls.get(&client).copied());
         let moments = training.client.and_then(|client| self.moments.get(&client).copied());
-        Node::Train { base, control, moments, anchor: None, training }
+        let prunes = training.hyper.shrinkage.is_some();
+        let rank = training.client.filter(|_| prunes).and_then(|client| self.ranks.get(&client).copied());
+        Node::Train { base, control, moments, anchor: None, rank, training }
     }
 
     /// Replaces a client's variate by the one that `change` makes of it. Returns the variates after and before.

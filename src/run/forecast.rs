@@ -349,9 +349,10 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
     let plan = trainer.memory(jobs, micro_batch.tokens, micro_batch.targets);
     let rows = largest.micro_batch.iter().chain(&largest.evaluated);
     let longest = rows.map(|row| row.ids.len() as u64).max().unwrap_or(0);
-    // Proximal terms and corrections hold one more copy of the adapter each, a quarter of what a training adapter takes.
+    // Proximal terms, corrections and factors of a size hold one more copy of the adapter each, a quarter of what a training adapter takes.
     let is_pulled = hyper.proximal.is_some() || tasks.scenario.scenario.own_adapter_pull().is_some();
-    let copies = u64::from(is_pulled) + u64::from(tasks.method(1).client.correction.is_some());
+    let is_shrunk = hyper.shrinkage.is_some();
+    let copies = u64::from(is_pulled) + u64::from(is_shrunk) + u64::from(tasks.method(1).client.correction.is_some());
     let adapter = plan.adapters + plan.plain + copies * plan.adapters / 4 + trainer.room_bytes(longest);
     let updates = match workload.trainings_of_a_round() {
         0 => tasks.inputs.clients.len().min(UNKNOWN_UPDATES) as u64,

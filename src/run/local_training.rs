@@ -32,7 +32,7 @@ pub fn is_alone(scenario: &Scenario, clients: usize) -> bool {
 
 /// Returns a training without the additions of the federated method.
 fn without_method(order: TrainingOrder) -> TrainingOrder {
-    let hyper = Hyper { proximal: None, trains: Factors::Both, first_steps: None, ..order.hyper };
+    let hyper = Hyper { proximal: None, trains: Factors::Both, first_steps: None, shrinkage: None, ..order.hyper };
     TrainingOrder { correction: None, hyper, ..order }
 }
 

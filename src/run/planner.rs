@@ -431,6 +431,11 @@ impl<'a> Planner<'a> {
                 *self.edge_weights.entry(round.aggregator).or_default() += weight;
             }
         }
+        if let Some(pruning) = self.spec().pruning() {
+            for (counted, contribution) in round.counted_tasks.iter().zip(&mut contributions) {
+                contribution.update = self.states.prune(counted.client, contribution.update, pruning.gamma);
+            }
+        }
         let sent = self.sent(scheduled);
         self.attackers.attack(self.executor, &round.counted_tasks, sent, &mut contributions);
         self.compress(round, sent, &mut contributions);
@@ -471,13 +476,16 @@ impl<'a> Planner<'a> {
             let training = self.tasks.training(counted.client, u64::from(task.client_task_number), round);
             weights.push(if is_alone { 0.0 } else { self.tasks.weight(counted.client, &training, round) });
             let rank = self.inputs.facts.rank(self.spec(), counted.client);
-            let start = *starts.entry((start, rank)).or_insert_with(|| self.cut_to_rank(start, rank));
+            let start = match self.spec().pruning() {
+                Some(_) => self.states.begin_with_rank(counted.client, start, rank),
+                None => *starts.entry((start, rank)).or_insert_with(|| self.cut_to_rank(start, rank)),
+            };
             let personal = self.states.personal(counted.client, start);
             let mut base = personal;
             if let Some(training) = self.tasks.own_adapter(counted.client, task.client_task_number.into(), round) {
                 // What the client keeps is an adapter next to the server's, and not a part of what it sends.
-                let (control, moments, anchor) = (None, None, Some(start));
-                let own = self.executor.add(Node::Train { base: personal, control, moments, anchor, training });
+                let (control, moments, anchor, rank) = (None, None, Some(start), None);
+                let own = self.executor.add(Node::Train { base: personal, control, moments, anchor, rank, training });
                 self.states.keep_factors(counted.client, own);
                 base = start;
             }
@@ -613,7 +621,8 @@ impl<'a> Planner<'a> {
     /// client goes on from its own model.
     fn fine_tuned(&self, client: u32, steps: u32) -> OwnModel {
         let (model, version) = self.last_model;
-        let start = self.cut_to_rank(model, self.inputs.facts.rank(self.spec(), client));
+        let pruned = self.states.of_rank(client, model);
+        let start = pruned.unwrap_or_else(|| self.cut_to_rank(model, self.inputs.facts.rank(self.spec(), client)));
         let base = if self.spec().has_server_model() { start } else { self.states.personal(client, start) };
         let training = self.tasks.fine_tuning(client, steps);
         let trained = ClientStates::new(self.executor, false, Factors::None).train(base, training);

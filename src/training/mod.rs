@@ -16,7 +16,7 @@ pub use decoding::{Decoder, Logits, Piece};
 pub use engine::evaluate::SampleLoss;
 pub use engine::job::{
     Accumulation, AdamVariant, AlgorithmTerms, CorrectionPlace, FirstSteps, Hyper, Job, Moments, Objective, Optimizer,
-    Status, Step, TrainingOutcome,
+    Shrinkage, Status, Step, TrainingOutcome,
 };
 pub use engine::memory::MemoryPlan;
 pub use engine::trainer::Trainer;

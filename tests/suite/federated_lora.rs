@@ -327,7 +327,7 @@ pub(super) const MIXED: [&str; 6] = [
 
 impl Played {
     /// Places of each module's A `[2, inputs]` and B `[outputs, 2]`, which follow each other.
-    fn modules(&self) -> Vec<[std::ops::Range<usize>; 2]> {
+    pub(super) fn modules(&self) -> Vec<[std::ops::Range<usize>; 2]> {
         let mut ends: Vec<usize> =
             (1..self.is_of_a.len()).filter(|&place| self.is_of_a[place] != self.is_of_a[place - 1]).collect();
         ends.push(self.is_of_a.len());
@@ -562,7 +562,7 @@ fn ranks_of_devices_name_what_is_wrong_with_them() {
             "FedIt",
             r#"{"quick": 1}"#,
             vec![],
-            "FedIT has one rank; methods that take several: federated_lora FlexLora, HetLora, Flora, Florist",
+            "FedIT has one rank; methods that take several: federated_lora FlexLora, HetLora, Flora, Florist, HetLoraPruning",
         ),
         ("FfaLora", r#"{"quick": 1}"#, vec![], "FFA-LoRA has one rank"),
         (

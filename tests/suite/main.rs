@@ -49,6 +49,7 @@ mod paths;
 mod personal;
 mod precisions;
 mod privacy;
+mod pruned_ranks;
 mod quickstart;
 mod real_data;
 mod recomputed;

@@ -90,7 +90,7 @@ pub struct Training {
     /// Version that it counted in.
     pub counted_in: u64,
     pub adapter: Vec<f64>,
-    /// Adapter that the server received, which is another one if the client attacks or has compressed its change.
+    /// Adapter that the server received, which is another one if the client attacks, has pruned its rank or has compressed its change.
     pub received: Vec<f64>,
 }
 
@@ -162,11 +162,12 @@ pub fn stored(store: &Path, key: &str) -> Vec<f64> {
 }
 
 /// Returns the keys of what is put in the place of updates on their way to the server, by the keys of what they replace: attacks of
-/// trainings, and compressed changes of either.
+/// trainings, updates of a pruned rank, and compressed changes.
 pub fn replacements(run: &Path) -> BTreeMap<String, String> {
     let lineage = read_table(run, "lineage").expect("a lineage");
     let lineage = fedreplay::ledger::Lineage::of(&lineage).expect("rows of lineage");
-    let replacing = lineage.entries.iter().filter(|entry| ["attack", "compress"].contains(&entry.kind.as_str()));
+    let replacing =
+        lineage.entries.iter().filter(|entry| ["attack", "pruned", "compress"].contains(&entry.kind.as_str()));
     replacing.map(|entry| (lineage.entries[entry.inputs[0]].key.to_string(), entry.key.to_string())).collect()
 }
 

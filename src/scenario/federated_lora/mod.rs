@@ -60,6 +60,15 @@ impl Averages {
     }
 }
 
+/// Pruning of ranks by clients.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pruning {
+    /// [1] -- Part of its rank that a client keeps when it prunes.
+    pub gamma: f64,
+    /// [1] -- Weight of the size of the other components in the loss.
+    pub lambda: f64,
+}
+
 /// Field that a method does not go with, and the reason.
 pub(super) type Clash = (&'static str, &'static str);
 
@@ -102,6 +111,7 @@ methods! {
     FedPer { local_layers: 1 } => fed_per,
     FedRep { local_layers: 1, local_layer_steps: 1 } => fed_rep,
     Florist { threshold: 0.9 } => florist,
+    HetLoraPruning { gamma: 0.99, lambda: 0.01 } => het_lora_pruning,
 }
 
 pub use florist::truncated_rank_max;
@@ -193,6 +203,14 @@ impl ScenarioSpec {
     pub fn kept_energy(&self) -> Option<f64> {
         match self.federated_lora {
             FederatedLora::Florist { threshold } => Some(threshold),
+            _ => None,
+        }
+    }
+
+    /// Returns how clients prune their ranks, if they do.
+    pub fn pruning(&self) -> Option<Pruning> {
+        match self.federated_lora {
+            FederatedLora::HetLoraPruning { gamma, lambda } => Some(Pruning { gamma, lambda }),
             _ => None,
         }
     }

@@ -22,9 +22,19 @@ pub enum FederatedLora {
     /// FlexLoRA (Bai et al. 2024, arXiv 2402.11505): the products B A are averaged, and the mean is replaced by the nearest adapter of
     /// the server's rank; each client gets the nearest of its own rank. The same as `mean: Products`.
     FlexLora,
-    /// HetLoRA (Cho et al. 2024, arXiv 2401.06432), without its pruning of ranks: a client gets the first rows of A and columns of B,
+    /// HetLoRA (Cho et al. 2024, arXiv 2401.06432), without its pruning of ranks, which `HetLoraPruning` has: a client gets the first rows of A and columns of B,
     /// as many as its rank, and the factors are averaged with weights in proportion to the norm of B A.
     HetLora,
+    /// HetLoRA with its pruning of ranks (Cho et al. 2024, section 3): as `HetLora`; a client also shrinks its last components by a term of
+    /// its loss, and gives them up for the rest of the run where they have become smaller in a task.
+    HetLoraPruning {
+        /// [1] Part of its rank that a client keeps when it prunes, rounded down to at least 1; what is after it is shrunk -- above 0, below 1.
+        #[serde(default = "nearly_one", deserialize_with = "range::open_share")]
+        gamma: f64,
+        /// [1] Weight in the loss of the size of the last components, the sum over modules of |B| |A| -- at least 0.
+        #[serde(default = "hundredth", deserialize_with = "range::non_negative_single")]
+        lambda: f64,
+    },
     /// LoRA-FAIR (Bian et al. 2025, arXiv 2411.14961), with the Frobenius norm as its distance: the factors are averaged, and B is
     /// corrected so that the product comes near to the mean of the products.
     LoraFair {
@@ -74,6 +84,10 @@ pub enum FederatedLora {
 
 fn nine_tenths() -> f64 {
     0.9
+}
+
+fn nearly_one() -> f64 {
+    0.99
 }
 
 impl FederatedLora {

@@ -71,6 +71,8 @@ pub struct AlgorithmTerms {
     pub moments: Option<Arc<Moments>>,
     /// Whether the outcome contains the moments after the last step.
     pub keeps_moments: bool,
+    /// Rank of the client, whose last components are shrunk; `None` is that of the adapter.
+    pub rank: Option<usize>,
 }
 
 /// State of an update rule between two local trainings of one client, in f32.
@@ -116,6 +118,19 @@ pub struct Hyper {
     // Left out of keys where there are none, for the same reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_steps: Option<FirstSteps>,
+    /// Term that shrinks the last components of the client's rank.
+    // Keys were made without this field before there was this term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrinkage: Option<Shrinkage>,
+}
+
+/// Term of the loss that shrinks a client's last components (HetLoRA, arXiv 2401.06432, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shrinkage {
+    /// Part of the client's rank whose components are not shrunk, as in [`crate::adapter::pruned_rank`].
+    pub gamma: f64,
+    /// Weight of the size of the others, which is added to the loss ([`crate::adapter::Layout::size_of_components`]).
+    pub lambda: f64,
 }
 
 /// Steps at the beginning of a job that train factors of their own. The optimizer has its first step again after them.
@@ -145,6 +160,7 @@ impl Default for Hyper {
             proximal: None,
             trains: Factors::Both,
             first_steps: None,
+            shrinkage: None,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Update rules on the flat vector of one job, in elementwise operations whose bits do not depend on the vector's
 //! length.
 
+use std::ops::Range;
+
 use tch::{Kind, TchError, Tensor};
 
 use super::job::{AdamVariant, CorrectionPlace, Hyper, Job, Moments, Optimizer};
 use super::parameters::Parameters;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, pruned_rank};
 use crate::model::Base;
 use crate::training::kernels::native::kernels;
 
@@ -17,6 +19,8 @@ pub struct State {
     /// Center of the proximal term.
     anchor: Option<Tensor>,
     correction: Option<(Tensor, CorrectionPlace)>,
+    /// Components whose size is part of the loss, and its weight; `None` without this term.
+    shrunk: Option<(Range<usize>, f64)>,
     /// Which values are frozen, and the values at the start; `None` where all are trained.
     frozen: Option<(Tensor, Tensor)>,
     /// Steps until other values are trained, and which are frozen then; `None` if that is past, or never.
@@ -52,12 +56,14 @@ impl State {
             Some(first) => (first.trains, Some((first.count, parameters.frozen(base, job.hyper.trains)?))),
             None => (job.hyper.trains, None),
         };
+        let rank = job.terms.rank.unwrap_or(job.adapter.layout.rank);
+        let shrunk = job.hyper.shrinkage.map(|term| (pruned_rank(rank, term.gamma)..rank, term.lambda));
         let frozen = match parameters.frozen(base, trains)? {
             Some(frozen) => Some((frozen, copied(&parameters.values)?)),
             None => None,
         };
         let steps = before.map_or(0, |moments| moments.steps as i32);
-        Ok(Self { hyper: job.hyper.clone(), anchor, correction, frozen, next, first, second, steps })
+        Ok(Self { hyper: job.hyper.clone(), anchor, correction, shrunk, frozen, next, first, second, steps })
     }
 
     /// Copies the moments to the host.
@@ -71,13 +77,19 @@ impl State {
 
     /// Adds the terms of the federated method to the gradient and removes that of the frozen factors, in place.
     pub fn correct(&self, parameters: &mut Parameters) -> Result<()> {
-        // FedProx: g += mu (w - anchor). SCAFFOLD: g += c - c_i.
+        // FedProx: g += mu (w - anchor). SCAFFOLD: g += c - c_i. HetLoRA: g += lambda times the gradient of the size.
         if let (Some(mu), Some(anchor)) = (self.hyper.proximal, &self.anchor) {
             let pull = parameters.values.f_sub(anchor)?.f_mul_scalar(mu)?;
             let _ = parameters.gradient.f_add_(&pull)?;
         }
         if let Some((by, CorrectionPlace::Gradient)) = &self.correction {
             let _ = parameters.gradient.f_add_(by)?;
+        }
+        if let Some((components, lambda)) = &self.shrunk {
+            // Each value of A is multiplied by |B| / |A| of its module, and each of B by |A| / |B|; other factors are zero.
+            let factors = parameters.size_gradient_factors(components)?;
+            let pull = parameters.values.f_mul(&factors)?.f_mul_scalar(*lambda)?;
+            let _ = parameters.gradient.f_add_(&pull)?;
         }
         if let Some((frozen, _)) = &self.frozen {
             let _ = parameters.gradient.f_masked_fill_(frozen, 0.0)?;

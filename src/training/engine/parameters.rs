@@ -3,6 +3,7 @@
 //! Ranks are padded with zeros to a multiple of 16, so that the tiles of products are full. The padding stays zero under every
 //! update rule.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tch::{Kind, TchError, Tensor};
@@ -281,9 +282,18 @@ impl Parameters {
     }
 
     /// Returns the values in an adapter's order, in full precision.
-    #[cfg(test)]
-    pub fn exact_values(&self) -> Vec<f64> {
-        self.placement.gather(&Vec::<f64>::try_from(self.values.to_kind(Kind::Double)).unwrap())
+    pub fn exact_values(&self) -> Result<Vec<f64>, TchError> {
+        let flat = self.values.f_to_kind(Kind::Double)?.f_to_device(tch::Device::Cpu)?;
+        Ok(self.placement.gather(&Vec::<f64>::try_from(flat)?))
+    }
+
+    /// Returns the flat vector of the factors of [`Layout::size_gradient_factors`] at the values. Norms are summed on the host, in a
+    /// fixed order.
+    pub fn size_gradient_factors(&self, components: &Range<usize>) -> Result<Tensor, TchError> {
+        let layout = &self.placement.layout;
+        let factors = layout.size_gradient_factors(&self.exact_values()?, components);
+        let flat = Tensor::f_from_slice(&self.placement.spread(&Adapter::new(layout.clone(), factors)))?;
+        flat.f_to_kind(self.values.kind())?.f_to_device(self.values.device())
     }
 }
 

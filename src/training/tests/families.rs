@@ -164,7 +164,7 @@ fn losses_and_gradients_of_every_matrix_are_those_of_transformers() {
         let hyper = Hyper { optimizer, learning_rate: RATE, clip_norm: None, ..Hyper::default() };
         let jobs = [job(start.clone(), vec![vec![case.samples()]], hyper)];
         let runner = trainer.run(&jobs, &std::sync::atomic::AtomicU64::new(0)).unwrap().remove(0);
-        let after = runner.parameters().exact_values();
+        let after = runner.parameters().exact_values().unwrap();
         let outcome = runner.finish().unwrap();
         assert_close(&case.name, &outcome.losses, &[case.loss], tolerance);
         let layout = trainer.layout();

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::adapter::Factors;
-use crate::training::CorrectionPlace;
 use crate::training::engine::job::{AdamVariant, FirstSteps, Optimizer};
+use crate::training::{CorrectionPlace, Shrinkage};
 
 fn plain() -> Hyper {
     Hyper { optimizer: Optimizer::Sgd { momentum: 0.0 }, learning_rate: 0.5, clip_norm: None, ..Hyper::default() }
@@ -22,7 +22,7 @@ fn setting() -> (Trainer, Job) {
 /// What a job does to its adapter.
 fn change(trainer: &Trainer, job: &Job) -> Vec<f64> {
     let jobs = [job.clone()];
-    let after = trainer.run(&jobs, &AtomicU64::new(0)).unwrap().remove(0).parameters().exact_values();
+    let after = trainer.run(&jobs, &AtomicU64::new(0)).unwrap().remove(0).parameters().exact_values().unwrap();
     after.iter().zip(&job.adapter.values).map(|(after, before)| after - f64::from(*before)).collect()
 }
 
@@ -44,6 +44,70 @@ fn the_proximal_term_pulls_towards_its_anchor() {
     let pulled = change(&trainer, &Job { hyper, terms, ..job.clone() });
     let pull = job.adapter.values.iter().zip(&anchor.values).map(|(w, a)| f64::from(*w) - f64::from(*a));
     assert_equal(&pulled, plain.iter().zip(pull).map(|(plain, pull)| plain - 0.5 * 0.25 * pull));
+}
+
+/// The size of the components of rank 4 from `from` to below `rank`, by its definition.
+fn size(layout: &crate::adapter::Layout, values: &[f64], from: usize, rank: usize) -> f64 {
+    let mut size = 0.0;
+    for (module, (a, b)) in layout.modules.iter().zip(layout.ranges()) {
+        let mut squares = [0.0; 2];
+        for place in from..rank {
+            for input in 0..module.in_features {
+                squares[0] += values[a.start + place * module.in_features + input].powi(2);
+            }
+            for output in 0..module.out_features {
+                squares[1] += values[b.start + output * 4 + place].powi(2);
+            }
+        }
+        size += (squares[0] * squares[1]).sqrt();
+    }
+    size
+}
+
+/// Against central differences of the size, of the adapter's rank 4 and of a client's rank 3.
+#[test]
+fn shrinkage_adds_the_gradient_of_the_size_of_the_last_components() {
+    let (trainer, job) = setting();
+    let plain = change(&trainer, &job);
+    let layout = trainer.layout();
+    for (rank, gamma, from) in [(None, 0.5, 2), (None, 0.99, 3), (Some(3), 0.5, 1), (Some(1), 0.5, 1)] {
+        let hyper = Hyper { shrinkage: Some(Shrinkage { gamma, lambda: 0.25 }), ..job.hyper.clone() };
+        let terms = AlgorithmTerms { rank, ..AlgorithmTerms::default() };
+        let shrunk = change(&trainer, &Job { hyper, terms, ..job.clone() });
+        let values: Vec<f64> = job.adapter.values.iter().map(|&value| value.into()).collect();
+        let mut moved = 0;
+        for place in 0..values.len() {
+            let at = |step: f64| {
+                let mut values = values.clone();
+                values[place] += step;
+                size(&layout, &values, from, rank.unwrap_or(4))
+            };
+            let slope = (at(1e-4) - at(-1e-4)) / 2e-4;
+            let expected = plain[place] - 0.5 * 0.25 * slope;
+            assert!((shrunk[place] - expected).abs() < 1e-7, "value {place}: {} for {expected}", shrunk[place]);
+            moved += usize::from(slope.abs() > 1e-4);
+        }
+        assert_eq!(moved > 0, rank != Some(1), "{moved} values are pulled");
+    }
+}
+
+/// What is zero in A and in B stays zero, under every rule and with weight decay.
+#[test]
+fn components_that_a_client_has_given_up_stay_zero() {
+    let (trainer, job) = setting();
+    let start = Arc::new(job.adapter.truncated(2));
+    let decay =
+        Optimizer::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, variant: AdamVariant::PyTorch };
+    for optimizer in [decay, Optimizer::Sgd { momentum: 0.9 }] {
+        let shrinkage = Some(Shrinkage { gamma: 0.5, lambda: 0.1 });
+        let hyper = Hyper { optimizer, shrinkage, proximal: Some(0.1), ..job.hyper.clone() };
+        let terms = AlgorithmTerms { rank: Some(2), ..AlgorithmTerms::default() };
+        let steps = [job.steps.clone(), job.steps.clone()].concat();
+        let after = trainer.train(&[Job { adapter: start.clone(), steps, hyper, terms, ..job.clone() }]).unwrap();
+        let after = &after[0].adapter;
+        assert_ne!(*after, *start);
+        assert_eq!(*after, after.truncated(2));
+    }
 }
 
 #[test]

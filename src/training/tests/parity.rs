@@ -97,7 +97,7 @@ impl Case {
     fn train(&self, job: Job) -> (Vec<f64>, TrainingOutcome) {
         let jobs = [job];
         let runner = self.trainer.run(&jobs, &AtomicU64::new(0)).unwrap().remove(0);
-        (runner.parameters().exact_values(), runner.finish().unwrap())
+        (runner.parameters().exact_values().unwrap(), runner.finish().unwrap())
     }
 
     /// The gradient at `adapter`, as the move of one step of plain descent.

@@ -115,6 +115,11 @@ fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>
         let note = "bytes down are the most that the change of the base can take: what it takes follows from training";
         lines.push(("note", note.into()));
     }
+    if spec.pruning().is_some() {
+        let note =
+            "bytes, operations and memory of tasks are those of ranks before pruning, which follows from training";
+        lines.push(("note", note.into()));
+    }
     let Some(forecast) = forecast else {
         let names: Vec<&str> = spec.evaluation.benchmarks.iter().map(|one| one.name.as_str()).collect();
         if !names.is_empty() {
