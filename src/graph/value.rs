@@ -211,7 +211,7 @@ impl Value {
                     None => model,
                 };
                 match &state.own_rule {
-                    Some(state) => key_of("fedreplay model with state of a rule v1", &(model, &**state)).0,
+                    Some(state) => key_of("fedreplay model with state of a rule v1", &(model, Digest::of(state))).0,
                     None => model,
                 }
             }

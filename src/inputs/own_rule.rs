@@ -40,17 +40,22 @@ impl OwnRules {
                 let file = scenario.resolve(file);
                 let Some(python) = self.python.clone() else { return Err(InputError::RunsRule { file }) };
                 let text = read_limited(&file).map_err(LedgerError::io(&file))?;
-                read.insert("rule".into(), input(file.clone(), blake3::hash(&text)));
+                let parameters = serde_json::to_value(parameters).expect("they are plain data");
+                let hash = blake3::hash(format!("{} {parameters}", blake3::hash(&text)).as_bytes());
+                read.insert("rule".into(), input(file.clone(), hash));
                 let settings = PythonRuleSettings {
-                    python: python.clone(),
+                    python,
                     file,
-                    parameters: serde_json::to_value(parameters).expect("they are plain data"),
+                    parameters,
                     check_every: *check_every,
                     time_limit: Duration::try_from_secs_f64(*time_limit).unwrap_or(Duration::MAX),
                 };
                 let rule = PythonRule::load(settings, text, stop)?;
-                // By its versions and not by its path: the same Python may be elsewhere.
-                read.insert("rule_python".into(), input(python, rule.environment_hash()));
+                // By versions and not by the path: the same Python may be elsewhere.
+                for (part, text) in rule.environment() {
+                    let hash = blake3::hash(text.as_bytes());
+                    read.insert(format!("rule_{part}"), Input { path: text.into(), hash: hash.into() });
+                }
                 Ok(Some(Arc::new(rule)))
             }
             Algorithm::Custom { name, .. } => {

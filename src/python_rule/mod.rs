@@ -6,7 +6,7 @@
 
 mod process;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -51,14 +51,11 @@ impl PythonRule {
         Ok(Self { settings, text, environment, process: Mutex::new(process), calls: AtomicU32::new(0) })
     }
 
-    /// Returns the hash of Python, packages and processor.
-    pub fn environment_hash(&self) -> blake3::Hash {
-        blake3::hash(self.environment.to_string().as_bytes())
-    }
-
-    /// Returns the path of Python.
-    pub fn python(&self) -> &Path {
-        &self.settings.python
+    /// Returns what computes the rule, by part: the version of Python, the packages, the libraries for linear algebra, and
+    /// the processor.
+    pub fn environment(&self) -> impl Iterator<Item = (&str, String)> {
+        let parts = self.environment.as_object().into_iter().flatten();
+        parts.map(|(part, text)| (part.as_str(), text.as_str().unwrap_or_default().to_owned()))
     }
 
     fn fault(&self, reason: String) -> RuleError {
@@ -97,8 +94,9 @@ impl AggregationRule for PythonRule {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut process = self.process.lock().expect("no thread panics while it waits");
         let (values, payload) = self.ask(&mut process, &request, stop)?;
-        // The second process is new: what the first one has kept from earlier calls is not there.
-        if call.is_multiple_of(self.settings.check_every) {
+        // The second process is new: what the first one has kept from earlier calls is not there, which shows from the second
+        // call on.
+        if call == 1 || call.is_multiple_of(self.settings.check_every) {
             let (mut second, environment) = start(&self.settings, &self.text, stop)?;
             if environment != self.environment {
                 return Err(self.fault("its Python or one of its packages has changed during the run".into()));
@@ -153,7 +151,7 @@ fn exchange(
         process::Failure::Interrupted => RuleError::Interrupted,
         process::Failure::TooLong => {
             let seconds = settings.time_limit.as_secs_f64();
-            fault(settings, format!("it took longer than {seconds} s, which is algorithm.time_limit"))
+            fault(settings, format!("loading it or a call took longer than {seconds} s, which is algorithm.time_limit"))
         }
         process::Failure::Ended(reason) => RuleError::Ended { rule: rule(), reason },
     })?;

@@ -10,6 +10,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::store::parse_json;
+
 /// Program that loads the rule and answers requests.
 const HARNESS: &str = include_str!("harness.py");
 
@@ -28,14 +30,23 @@ const LAST_LINES: usize = 8;
 /// [B] -- Greatest length of a line of the process's messages that is told.
 const LINE_MOST: usize = 400;
 
+/// Beginnings of the names of variables by which a user sets how Python and its libraries compute. They do not reach the process, but
+/// for those that say where Python and its packages are.
+const NOT_PASSED: [&str; 13] = [
+    "PYTHON", "OPENBLAS", "GOTO_", "MKL_", "OMP_", "KMP_", "BLIS_", "VECLIB_", "NPY_", "NUMEXPR_", "NUMBA_", "POLARS_",
+    "RAYON_",
+];
+const PASSED: [&str; 2] = ["PYTHONPATH", "PYTHONHOME"];
+
 /// Environment of the process: what decides bits has one value everywhere.
-const ENVIRONMENT: [(&str, &str); 7] = [
+const ENVIRONMENT: [(&str, &str); 8] = [
     ("PYTHONHASHSEED", "0"),
     ("OMP_NUM_THREADS", "1"),
     ("OPENBLAS_NUM_THREADS", "1"),
     ("MKL_NUM_THREADS", "1"),
     ("BLIS_NUM_THREADS", "1"),
     ("NUMEXPR_NUM_THREADS", "1"),
+    ("VECLIB_MAXIMUM_THREADS", "1"),
     ("PYTHONIOENCODING", "utf-8"),
 ];
 
@@ -58,6 +69,8 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    /// End of the pipe to the process, which ends when it is closed, with all that the rule has started.
+    stdin: Arc<Mutex<Option<ChildStdin>>>,
     requests: Sender<Arc<RuleMessage>>,
     replies: Receiver<std::io::Result<RuleMessage>>,
     last_lines: Arc<Mutex<VecDeque<String>>>,
@@ -70,6 +83,12 @@ impl Process {
     /// If it cannot be started.
     pub fn start(python: &Path) -> std::io::Result<Self> {
         let mut command = Command::new(python);
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if NOT_PASSED.iter().any(|beginning| text.starts_with(beginning)) && !PASSED.contains(&&*text) {
+                command.env_remove(name);
+            }
+        }
         command.args(["-B", "-c", HARNESS]).envs(ENVIRONMENT);
         // A group of its own: an interruption at the terminal is this program's to handle.
         command.process_group(0);
@@ -79,13 +98,14 @@ impl Process {
         let stderr = child.stderr.take().expect("it is piped");
         let (requests, to_send) = channel();
         let (answers, replies) = channel();
-        let (stdin, stdout) = (stdin.expect("it is piped"), stdout.expect("it is piped"));
+        let (stdin, stdout) = (Arc::new(Mutex::new(stdin)), stdout.expect("it is piped"));
         // Both ends may block for as long as the rule likes, so that a thread of its own waits there.
-        std::thread::spawn(move || serve(stdin, stdout, &to_send, &answers));
+        let served = Arc::clone(&stdin);
+        std::thread::spawn(move || serve(&served, stdout, &to_send, &answers));
         let last_lines = Arc::default();
         let lines = Arc::clone(&last_lines);
         std::thread::spawn(move || log_lines(stderr, &lines));
-        Ok(Self { child, requests, replies, last_lines })
+        Ok(Self { child, stdin, requests, replies, last_lines })
     }
 
     /// Sends a request and waits for the reply. After a failure the process is of no use.
@@ -96,7 +116,7 @@ impl Process {
         stop: &AtomicBool,
     ) -> Result<RuleMessage, Failure> {
         // The clock begins with the request, so that the time for sending it is the rule's too.
-        let deadline = Instant::now() + limit;
+        let began = Instant::now();
         if self.requests.send(request).is_err() {
             return Err(self.ended("its process is gone"));
         }
@@ -106,7 +126,11 @@ impl Process {
                 Ok(Err(error)) => return Err(self.ended(&error.to_string())),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.ended("its process is gone")),
                 Err(RecvTimeoutError::Timeout) if stop.load(Ordering::Relaxed) => return Err(Failure::Interrupted),
-                Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => return Err(Failure::TooLong),
+                Err(RecvTimeoutError::Timeout) if began.elapsed() > limit => return Err(Failure::TooLong),
+                // Something that the rule has started may hold the pipe open.
+                Err(RecvTimeoutError::Timeout) if matches!(self.child.try_wait(), Ok(Some(_))) => {
+                    return Err(self.ended("its process is gone"));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -134,6 +158,14 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // It is locked while a request is written, which a process that lives reads.
+        if let Ok(mut stdin) = self.stdin.try_lock() {
+            *stdin = None;
+            let began = Instant::now();
+            while began.elapsed() < END_WAIT && matches!(self.child.try_wait(), Ok(None)) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -141,13 +173,17 @@ impl Drop for Process {
 
 /// Writes each request and reads its reply, until either end is gone.
 fn serve(
-    mut stdin: ChildStdin,
+    stdin: &Mutex<Option<ChildStdin>>,
     mut stdout: ChildStdout,
     requests: &Receiver<Arc<RuleMessage>>,
     replies: &Sender<std::io::Result<RuleMessage>>,
 ) {
     for request in requests {
-        let reply = write(&mut stdin, &request).and_then(|()| read(&mut stdout));
+        let written = match stdin.lock().as_deref_mut() {
+            Ok(Some(stdin)) => write(stdin, &request),
+            _ => return,
+        };
+        let reply = written.and_then(|()| read(&mut stdout));
         let is_last = reply.is_err();
         if replies.send(reply).is_err() || is_last {
             return;
@@ -175,7 +211,7 @@ fn read(from: &mut impl Read) -> std::io::Result<RuleMessage> {
     }
     let mut header = vec![0; length as usize];
     from.read_exact(&mut header)?;
-    let header: serde_json::Value = serde_json::from_slice(&header)?;
+    let header: serde_json::Value = parse_json(&header)?;
     // Read as it comes, so that a wrong number takes no memory.
     let mut payload = Vec::new();
     let wanted = header["bytes"].as_u64().unwrap_or(0);

@@ -181,12 +181,15 @@ impl Prepared {
     pub fn new(scenario: &Scenario, options: &RunOptions, shared: &mut InputCache) -> Result<Self, RunError> {
         shared.log_doubts(scenario);
         let execution = scenario.scenario.execution;
+        // A fault in a rule shows before the base model, which takes long, is loaded.
+        let mut of_rule = BTreeMap::new();
+        let own_rule = options.rules.load(scenario, &mut of_rule, options.stop).map_err(|error| match error {
+            InputError::Rule(RuleError::Interrupted) => RunError::Graph(GraphError::Interrupted),
+            error => error.into(),
+        })?;
         let mut inputs = load_inputs(scenario, options, shared)?;
-        inputs.own_rule =
-            options.rules.load(scenario, &mut inputs.read, options.stop).map_err(|error| match error {
-                InputError::Rule(RuleError::Interrupted) => RunError::Graph(GraphError::Interrupted),
-                error => error.into(),
-            })?;
+        inputs.own_rule = own_rule;
+        inputs.read.append(&mut of_rule);
         scenario.check_clients(inputs.clients.len())?;
         for doubt in scenario.doubts_about_clients(inputs.clients.len()) {
             tracing::warn!("{doubt}");

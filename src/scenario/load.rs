@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::changes::{Phase, phases};
 use super::check::{Fault, check};
 use super::ron_syntax::{options, syntax};
-use super::schema::{Change, ScenarioSpec, SpecialTokensInTextSpec};
+use super::schema::{Algorithm, Change, ScenarioSpec, SpecialTokensInTextSpec};
 use super::{ScenarioError, catalog, check_aggregation, method, overrides};
 use crate::store::{Key, key_of, read_text_limited};
 
@@ -211,6 +211,10 @@ fn identified(scenario: &ScenarioSpec) -> ScenarioSpec {
     scenario.data.test_file = None;
     scenario.data.root_file = None;
     scenario.evaluation.questions = None;
+    if let Algorithm::Python { file, check_every, time_limit, .. } = &mut scenario.algorithm {
+        // What a rule is comes from the contents of its file; how it is watched changes no result.
+        (*file, *check_every, *time_limit) = (PathBuf::new(), 0, 0.0);
+    }
     if let Some(trace) = &mut scenario.population.trace {
         trace.clients = None;
         trace.online = None;

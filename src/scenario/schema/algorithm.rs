@@ -118,11 +118,11 @@ pub enum Algorithm {
         parameters: BTreeMap<String, RuleParameter>,
         #[serde(default)]
         weights: WeightsSpec,
-        /// [aggregations] Interval at which a second process computes an aggregation again, beginning with the first. Other bits
-        /// end the run -- at least 1.
+        /// [aggregations] Interval at which a second process computes an aggregation again; it also does so with the first two.
+        /// Other bits end the run. It changes no result -- at least 1.
         #[serde(default = "ten", deserialize_with = "range::at_least_one")]
         check_every: u32,
-        /// [s] Longest time of this machine that an aggregation may take -- above 0.
+        /// [s] Longest time of this machine that loading the rule or an aggregation may take. It changes no result -- above 0.
         #[serde(default = "ten_minutes", deserialize_with = "range::positive")]
         time_limit: f64,
     },
@@ -194,7 +194,7 @@ impl Algorithm {
 
 /// Keyword argument of a rule in Python.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it must be a number, a text, true or false")]
 pub enum RuleParameter {
     Flag(bool),
     Integer(i64),

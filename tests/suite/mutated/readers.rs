@@ -18,7 +18,7 @@ use Reads::{Formats, Nothing};
 
 const KERNEL: Reads = Nothing("what the kernel says about this machine and process");
 
-const READERS: [(&str, Reads); 56] = [
+const READERS: [(&str, Reads); 57] = [
     ("adapter/peft/read.rs", Formats(&["adapter/adapter_config.json", "run/adapters/round-00001/adapter_config.json"])),
     ("adapter/saved.rs", Formats(&["merging/adapters/round-00001/adapter_and_base_change.safetensors"])),
     ("audit/diff.rs", Formats(&["run/scenario.ron"])),
@@ -70,6 +70,7 @@ const READERS: [(&str, Reads); 56] = [
     ("diversity/endpoint.rs", Formats(&["served/embeddings.json"])),
     ("generation/folder_sampling.rs", Formats(&["base/generation_config.json"])),
     ("inputs/load.rs", Formats(&["base/config.json"])),
+    ("inputs/own_rule.rs", Nothing("a rule is a program of the user's")),
     ("inputs/self_test_cache.rs", KERNEL),
     ("inputs/trace.rs", Formats(&["clients.csv", "online.csv", "clients.parquet"])),
     ("judge/endpoint.rs", Formats(&["served/judgment.json"])),
