@@ -50,9 +50,29 @@ pub enum ModelError {
         /// The devices that exist.
         reason: String,
     },
+    /// The device ran out of memory.
+    #[error("failed to load the model: out of memory: {0}")]
+    OutOfMemory(String),
     /// LibTorch refused an operation during loading.
     #[error("failed to load the model: LibTorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
+}
+
+impl From<tch::TchError> for ModelError {
+    fn from(error: tch::TchError) -> Self {
+        match memory_in(&error) {
+            Some(needed) => Self::OutOfMemory(needed),
+            None => Self::Torch(error),
+        }
+    }
+}
+
+/// Returns what LibTorch says of the memory that it did not get; `None` if the error is another one.
+pub(crate) fn memory_in(error: &tch::TchError) -> Option<String> {
+    let text = error.to_string();
+    // LibTorch reports all failures as text; these are the messages of its allocators on CUDA and on the CPU.
+    let line = text.lines().find(|line| line.contains("out of memory") || line.contains("can't allocate memory"))?;
+    Some(line.trim().trim_start_matches("Internal torch error: ").into())
 }
 
 impl ModelError {

@@ -24,6 +24,7 @@ pub use base::{Base, Block, Device, HeadNorms};
 pub use config::{
     Activation, Architecture, Config, DecoderVariant, NormPlacement, QueryKeyNorm, RopeScaling, RotaryTable,
 };
+pub(crate) use error::memory_in;
 pub use error::{ConfigError, ModelError};
 pub use folder::{Folder, content_hash};
 pub use lora::{LoraSpec, RANK_MAX, misfit};

@@ -31,7 +31,7 @@ pub use self_test::{Grade, LargestWork, SelfTest, TestedShapes};
 #[cfg(test)]
 pub(crate) use tests::on_tiny_base;
 
-use crate::model::ModelError;
+use crate::model::{ModelError, memory_in};
 
 /// Computes the product of two matrices as training does, for measurements: by the program's own kernel on a CPU in f32
 /// and bf16, by LibTorch elsewhere.
@@ -83,13 +83,8 @@ pub enum Error {
 
 impl From<tch::TchError> for Error {
     fn from(error: tch::TchError) -> Self {
-        let text = error.to_string();
-        // LibTorch reports all failures as text; these are the messages of its allocators on CUDA and on the CPU.
-        match text.lines().find(|line| line.contains("out of memory") || line.contains("can't allocate memory")) {
-            Some(line) => {
-                let needed = line.trim().trim_start_matches("Internal torch error: ").into();
-                Error::OutOfMemory { device: "the device".into(), needed }
-            }
+        match memory_in(&error) {
+            Some(needed) => Error::OutOfMemory { device: "the device".into(), needed },
             None => Error::Torch(error),
         }
     }

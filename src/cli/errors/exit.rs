@@ -18,10 +18,12 @@ use fedreplay::generation::GenerationError;
 use fedreplay::graph::GraphError;
 use fedreplay::inputs::InputError;
 use fedreplay::ledger::LedgerError;
+use fedreplay::model::ModelError;
 use fedreplay::model::gguf::GgufError;
 use fedreplay::model::hub::HubError;
 use fedreplay::run::{RunError, SignatureError};
 use fedreplay::sandbox::SandboxError;
+use fedreplay::training;
 
 use super::CommandError;
 
@@ -56,6 +58,7 @@ fn of_run(error: &RunError) -> u8 {
         RunError::Evaluation(error) => of_evaluation(error),
         RunError::Graph(GraphError::Interrupted) => INTERRUPTED,
         RunError::Graph(GraphError::Rule(RuleError::Fault { .. })) => REFUSED,
+        RunError::Model(error) if is_of_memory(error) => FAILED,
         RunError::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => REFUSED,
         RunError::Gguf(GgufError::File { .. } | GgufError::TargetExists(_)) => REFUSED,
         RunError::NotStartedPortably
@@ -76,9 +79,14 @@ fn of_input(error: &InputError) -> u8 {
         InputError::Hub(error) => of_hub(error),
         InputError::Evaluation(error) => of_evaluation(error),
         InputError::Rule(RuleError::Ended { .. }) => FAILED,
-        InputError::SelfTest(_) | InputError::NotRepeatable { .. } | InputError::Store(_) => FAILED,
+        InputError::Model(error) if is_of_memory(error) => FAILED,
         _ => REFUSED,
     }
+}
+
+/// Whether the machine had too little memory for what was asked.
+fn is_of_memory(error: &training::Error) -> bool {
+    matches!(error, training::Error::Model(ModelError::OutOfMemory(_)) | training::Error::OutOfMemory { .. })
 }
 
 fn of_ledger(error: &LedgerError) -> u8 {
@@ -138,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn want_of_memory_is_a_failure_wherever_libtorch_meets_it() {
+        let text =
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to";
+        let of_torch = || tch::TchError::Torch(format!("{text}\nframe #0"));
+        let loading = ModelError::from(of_torch());
+        assert_eq!(loading.to_string(), format!("failed to load the model: out of memory: {text}"));
+        check(InputError::Model(loading.into()), FAILED);
+        check(InputError::Model(of_torch().into()), FAILED);
+        check(RunError::Model(of_torch().into()), FAILED);
+    }
+
+    #[test]
     fn an_interruption_is_told_from_a_failure() {
         check(GraphError::Interrupted, INTERRUPTED);
         check(EvaluationError::Generation(GenerationError::Interrupted), INTERRUPTED);
@@ -147,6 +167,7 @@ mod tests {
     #[test]
     fn what_the_user_chose_is_refused() {
         check(CommandError::Usage("x".into()), REFUSED);
+        check(InputError::Model(ModelError::Lora("x".into()).into()), REFUSED);
         check(InputError::ThreadsDiffer { threads: 3 }, REFUSED);
         check(RunError::UnknownTwin { name: "x".into() }, REFUSED);
     }
