@@ -13,9 +13,11 @@ use super::Layout;
 /// use fedreplay::adapter::pruned_rank;
 ///
 /// assert_eq!([8, 4, 1].map(|rank| pruned_rank(rank, 0.75)), [6, 3, 1]);
+/// assert_eq!((pruned_rank(50, 0.58), pruned_rank(90, 0.7)), (29, 63));
 /// ```
 pub fn pruned_rank(rank: usize, gamma: f64) -> usize {
-    ((gamma * rank as f64) as usize).clamp(1, rank)
+    // A share such as 0.58 has no exact binary form, and 0.58 of 50 are 29.
+    ((gamma * rank as f64 * (1.0 + 4.0 * f64::EPSILON)) as usize).clamp(1, rank)
 }
 
 impl Layout {

@@ -28,7 +28,9 @@ pub(super) fn truncated(products: &[Product], threshold: f64) -> Vec<Product> {
     // Energies descend, so the first ones that hold enough are the fewest.
     let mut held = 0.0;
     for (place, energy) in energies.iter().enumerate().take(most) {
-        if held >= wanted {
+        // Of a sum that is not zero one is kept, even where its share of the energy is too small for a number.
+        let is_enough = held >= wanted && !kept.is_empty();
+        if is_enough || *energy == 0.0 {
             break;
         }
         held += energy;
@@ -119,6 +121,9 @@ mod tests {
         let zero = [(vec![0.0, 0.0], vec![1.0, 2.0]), (vec![1.0, 1.0], vec![0.0, 0.0])];
         assert_eq!(truncated(&zero, 0.9), []);
         assert_eq!(truncated(&[], 0.9), []);
+        let one = [(vec![3.0, 4.0], vec![1.0, 0.0])];
+        assert_eq!(truncated(&one, f64::MIN_POSITIVE).len(), 1);
+        assert_eq!(truncated(&one, 5e-324).len(), 1, "its share of the energy is no number above 0");
         let diverged = [(vec![f64::INFINITY, 1.0], vec![1.0, 2.0])];
         assert_eq!(truncated(&diverged, 0.9), diverged);
     }

@@ -363,10 +363,18 @@ fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: us
         0 => clients,
         several => several.min(clients),
     };
-    let decoded = u64::from(tasks.scenario.scenario.server.downlink_codec.is_some());
-    let held = updates + MODELS + decoded + with_state * adapters_of_a_state(tasks);
-    // A change of the base is in the models on the host, and on the device once for each job, in the type of the arithmetic.
     let spec = &tasks.scenario.scenario;
+    let decoded = u64::from(spec.server.downlink_codec.is_some());
+    // Next to an update: what the server receives in its place, the model of its own that the client began with, and the copies
+    // that a rule of one's own reads, which have f64 values in two forms.
+    let has_own_models = spec.has_personal_models();
+    let received = u64::from(Compression::new(spec).is_some()) + u64::from(is_shrunk);
+    let starts = u64::from(has_own_models || is_shrunk);
+    let read = 4 * u64::from(spec.algorithm.is_own_rule());
+    let evaluated_models = if has_own_models { clients } else { 0 };
+    let held = updates * (1 + received + starts + read) + evaluated_models + MODELS + decoded;
+    let held = held + with_state * adapters_of_a_state(tasks);
+    // A change of the base is in the models on the host, and on the device once for each job, in the type of the arithmetic.
     let change = base_change_bytes(spec, &trainer.layout(), tasks.inputs.clients.len(), spec.rounds);
     MemoryForecast {
         program: program_bytes().unwrap_or(0),

@@ -7,7 +7,7 @@ use fedreplay_sim as sim;
 
 use crate::adapter::{Factors, Layout, WireFormat, wire_bytes_of};
 use crate::compression::{Compression, Sent};
-use crate::scenario::schema::{Availability, Dropout, GroupSpec, OptimizerSpec, Protocol, ScenarioSpec};
+use crate::scenario::schema::{Availability, Dropout, GroupSpec, OptimizerSpec, Protocol, ScenarioSpec, Selection};
 use crate::scenario::truncated_rank_max;
 
 /// Table of the costs of tasks under one scenario. Clients whose tasks cost the same share a row.
@@ -149,7 +149,10 @@ pub fn base_change_bytes(scenario: &ScenarioSpec, layout: &Layout, clients: usiz
     if !scenario.lora_method().averages.changes_base() {
         return 0;
     }
-    let counted = u64::from(clients_per_round).min(clients as u64);
+    let counted = match scenario.server.selection.get() {
+        Selection::Poisson { .. } => clients as u64,
+        _ => u64::from(clients_per_round).min(clients as u64),
+    };
     let products = counted.saturating_mul(scenario.model.lora.rank.into());
     let values = layout.modules.iter().map(|module| {
         let (inputs, outputs) = (module.in_features as u64, module.out_features as u64);
@@ -165,8 +168,13 @@ pub fn base_change_bytes(scenario: &ScenarioSpec, layout: &Layout, clients: usiz
 
 /// Whether all clients are asked in every round and none can fail to get a model: a client that misses one needs more later.
 fn nobody_misses_a_round(scenario: &ScenarioSpec, clients: usize) -> bool {
-    let asks_all = match scenario.server.protocol {
-        Protocol::Synchronous { clients_per_round, deadline: None, .. } => clients_per_round as usize >= clients,
+    let asks_all = match (&scenario.server.protocol, scenario.server.selection.get()) {
+        // Each client is drawn by itself, whatever the size of a round.
+        (Protocol::Synchronous { deadline: None, .. }, Selection::Poisson { rate }) => rate >= 1.0,
+        (&Protocol::Synchronous { clients_per_round, deadline: None, .. }, selection) => {
+            let draws_all = !matches!(selection, Selection::PowerOfChoice { draw } if (draw as usize) < clients);
+            draws_all && clients_per_round as usize >= clients
+        }
         _ => false,
     };
     let population = &scenario.population;
@@ -211,7 +219,45 @@ impl ScenarioSpec {
 
 #[cfg(test)]
 mod tests {
+    use super::{base_change_bytes, nobody_misses_a_round};
+    use crate::adapter::{Layout, Module};
     use crate::scenario::Scenario;
+
+    /// Six clients, by settings of the server's protocol and selection.
+    #[test]
+    fn who_may_miss_a_round_and_who_takes_part_follow_from_the_selection() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("scenario.ron");
+        let text = r#"(
+            name: "downloads", rounds: 3, federated_lora: Flora,
+            model: (folder: "base", lora: (rank: 2, alpha: 4)),
+            data: (file: "data.json", max_seq_length: 64),
+            training: (local_steps: 1, batch_size: 1, lr: 1e-4),
+            server: (protocol: Synchronous(clients_per_round: 6), downlink: "1 Gbit/s", uplink: "1 Gbit/s"),
+            population: (
+                devices: { "gpu": (speed: "1 TFLOP/s") },
+                links: { "lan": (down: "1 Gbit/s", up: "1 Gbit/s") },
+                mix: [(share: 1, device: "gpu", link: "lan")],
+            ),
+        )"#;
+        std::fs::write(&file, text).unwrap();
+        let modules = vec![Module { path: "m".into(), in_features: 1000, out_features: 500 }];
+        let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, modules };
+        let found = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+            let scenario = Scenario::read(&file, &sets).unwrap().scenario;
+            // [clients] that may take part, by the factors of rank 2 in f32 of one round.
+            let clients = base_change_bytes(&scenario, &layout, 6, 1) / (4 * 2 * 1500);
+            (nobody_misses_a_round(&scenario, 6), clients)
+        };
+        let one = "server.protocol.Synchronous.clients_per_round=1";
+        assert_eq!(found(&[]), (true, 6));
+        assert_eq!(found(&[one]), (false, 1));
+        assert_eq!(found(&["server.selection=Poisson(rate: 0.5)"]), (false, 6));
+        assert_eq!(found(&["server.selection=Poisson(rate: 1)", one]), (true, 6));
+        assert_eq!(found(&["server.selection=PowerOfChoice(draw: 3)"]), (false, 6));
+        assert_eq!(found(&["server.selection=PowerOfChoice(draw: 6)"]), (true, 6));
+    }
 
     /// FedLLM-Bench's steps for clients of Fed-ChatbotPA: 747 clients, 200 rounds of 10, batches of 8.
     #[test]
