@@ -80,6 +80,7 @@ fn of_input(error: &InputError) -> u8 {
         InputError::Evaluation(error) => of_evaluation(error),
         InputError::Rule(RuleError::Ended { .. }) => FAILED,
         InputError::Model(error) if is_of_memory(error) => FAILED,
+        InputError::SelfTest(_) | InputError::NotRepeatable { .. } | InputError::Store(_) => FAILED,
         _ => REFUSED,
     }
 }
@@ -155,6 +156,8 @@ mod tests {
         check(InputError::Model(loading.into()), FAILED);
         check(InputError::Model(of_torch().into()), FAILED);
         check(RunError::Model(of_torch().into()), FAILED);
+        check(InputError::SelfTest(of_torch().into()), FAILED);
+        check(InputError::NotRepeatable { device: "cpu".into() }, FAILED);
     }
 
     #[test]
