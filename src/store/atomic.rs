@@ -161,6 +161,16 @@ impl PendingFolder {
         &self.0.path
     }
 
+    /// Renames `inside`, which is in the folder, to `path` on the same file system. Once [`abandon`] has begun, it waits for the end
+    /// of the process: what is being removed gets no final name.
+    ///
+    /// # Errors
+    /// Any error of the file system.
+    pub fn release(&self, inside: &Path, path: &Path) -> io::Result<()> {
+        let _open = open_names();
+        fs::rename(inside, path)
+    }
+
     /// Renames the folder to `path`, on the same file system, where nothing or an empty folder must be.
     ///
     /// # Errors
@@ -334,6 +344,24 @@ mod tests {
             }
         });
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn nothing_gets_its_name_while_it_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let pending = PendingFolder::create(folder.path(), "x").unwrap();
+        let (made, target) = (pending.path().join("made"), folder.path().join("x"));
+        fs::create_dir(&made).unwrap();
+        // As `abandon` holds it.
+        let open = open_names();
+        std::thread::scope(|scope| {
+            let releasing = scope.spawn(|| pending.release(&made, &target));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!target.exists());
+            drop(open);
+            releasing.join().unwrap().unwrap();
+        });
+        assert!(target.is_dir() && !made.exists());
     }
 
     #[test]

@@ -115,7 +115,7 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
         let pending = PendingFolder::create(folder, &name).map_err(LedgerError::io(folder))?;
         let made = pending.path().join("export");
         let what = written(arguments, &made)?;
-        appear(&made, &out)?;
+        appear(&pending, &made, &out)?;
         Ok::<_, CommandError>(what)
     })?;
     say!("{}: {what}", out.display());
@@ -126,10 +126,10 @@ pub fn main(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
 }
 
 /// Gives a complete export its name.
-fn appear(made: &Path, out: &Path) -> Result<(), CommandError> {
+fn appear(pending: &PendingFolder, made: &Path, out: &Path) -> Result<(), CommandError> {
     // Another process may have made the same since the first look. A file would be replaced by the rename.
     export::refuse_occupied(out)?;
-    Ok(std::fs::rename(made, out).map_err(LedgerError::io(out))?)
+    Ok(pending.release(made, out).map_err(LedgerError::io(out))?)
 }
 
 /// Writes the export and returns a description of it.
