@@ -59,34 +59,33 @@ impl Inputs {
         shared: &mut InputCache,
     ) -> Result<Self, InputError> {
         // Data come first: a fault in them shows before the base model, which takes long, is loaded.
-        let spec = &scenario.scenario;
-        let TokenData { clients, test, root, tokenizer, mut read, left_out } = shared.data(scenario, store)?;
-        let (trainers, model_folder) = shared.trainers(scenario, devices, numerics, &clients)?;
+        let mut data = shared.data(scenario, store)?;
+        let (trainers, model_folder) = shared.trainers(scenario, devices, numerics, &data.clients)?;
         let trainer = &trainers[0];
-        check_length(spec, trainer.config().max_positions)?;
-        refuse_attention_dropout(trainer.config().attention_dropout, &model_folder)?;
-        tokenizer.check_vocabulary(trainer.config().vocab_size as u32, &model_folder)?;
-        let tokenizer_folder = read["tokenizer"].path.clone();
-        let benchmarks = benchmarks::load(scenario, &model_folder, &tokenizer_folder, &mut read)?;
-        read.insert("base_model".to_owned(), input(model_folder, trainer.base_hash()));
-        let trace = trace::read(scenario, &mut read)?;
-        let base =
-            InitialBase { config: trainer.config(), layout: &trainer.layout(), folder: &read["base_model"].path };
-        let initial = initial_adapter(scenario, &base)?;
-        if let Some((folder, adapter)) = &initial {
-            read.insert("initial_adapter".to_owned(), input(folder.to_owned(), adapter.hash()));
-        }
-        let initial = initial.map(|(_, adapter)| adapter);
+        data.read.insert("base_model".to_owned(), input(model_folder.clone(), trainer.base_hash()));
+        let OnModel { benchmarks, initial, facts } =
+            OnModel::read(scenario, &mut data, trainer.config(), &model_folder)?;
+        let TokenData { clients, test, root, mut read, left_out, .. } = data;
         if let (Some(initial), ObjectiveSpec::Dpo { reference: ReferenceSpec::Start, .. }) =
-            (&initial, spec.training.objective)
+            (&initial, scenario.scenario.training.objective)
         {
             for trainer in &trainers {
                 trainer.add_reference_adapter(initial);
             }
             read.insert("reference_adapter".to_owned(), read["initial_adapter"].clone());
         }
-        let facts = client_facts::of_rows(spec, &clients, root.as_deref(), trainer.config(), &trace)?;
         Ok(Self { clients, facts, test, root, benchmarks, trainers, own_rule: None, initial, read, left_out })
+    }
+
+    /// Checks all inputs as [`Self::load`] would, except for the weights of the base model, and returns the facts about the clients.
+    ///
+    /// # Errors
+    /// As [`Self::load`], apart from faults of the weights.
+    pub(crate) fn check(scenario: &Scenario, store: &Store, shared: &mut InputCache) -> Result<Clients, InputError> {
+        let mut data = shared.data(scenario, store)?;
+        let folder = model_folder(scenario)?.ok_or(InputError::TimesOnly { missing: "model.folder" })?;
+        let config = Config::read(&folder).map_err(|error| InputError::Model(error.into()))?;
+        Ok(OnModel::read(scenario, &mut data, &config, &folder)?.facts)
     }
 
     /// Returns the trainer on the first device.
@@ -98,6 +97,41 @@ impl Inputs {
     pub fn computes<'a>(&'a self, scenario: &Scenario, store: &'a Store, stop: &'a AtomicBool) -> Vec<Compute<'a>> {
         let unusable = scenario.scenario.training.unusable_update;
         self.trainers.iter().map(|trainer| Compute::new(trainer, unusable, store, stop)).collect()
+    }
+}
+
+/// Inputs that are read for a model of a given shape, besides the data.
+struct OnModel {
+    benchmarks: Vec<Arc<ScheduledBenchmark>>,
+    initial: Option<Arc<Adapter>>,
+    facts: Clients,
+}
+
+impl OnModel {
+    /// Checks the data against the model in `model_folder`, and reads the rest. Adds what it reads to the inputs of the data.
+    fn read(
+        scenario: &Scenario,
+        data: &mut TokenData,
+        config: &Config,
+        model_folder: &Path,
+    ) -> Result<Self, InputError> {
+        let spec = &scenario.scenario;
+        check_length(spec, config.max_positions)?;
+        refuse_attention_dropout(config.attention_dropout, model_folder)?;
+        data.tokenizer.check_vocabulary(config.vocab_size as u32, model_folder)?;
+        let tokenizer_folder = data.read["tokenizer"].path.clone();
+        let benchmarks = benchmarks::load(scenario, model_folder, &tokenizer_folder, &mut data.read)?;
+        let trace = trace::read(scenario, &mut data.read)?;
+        let layout = model_shape::lora_spec(spec).layout(config).map_err(|error| InputError::Model(error.into()))?;
+        // Messages name the folder as the manifest does.
+        let folder = std::path::absolute(model_folder).unwrap_or_else(|_| model_folder.to_owned());
+        let initial = initial_adapter(scenario, &InitialBase { config, layout: &layout, folder: &folder })?;
+        let initial = initial.map(|(folder, adapter)| {
+            data.read.insert("initial_adapter".to_owned(), input(folder, adapter.hash()));
+            adapter
+        });
+        let facts = client_facts::of_rows(spec, &data.clients, data.root.as_deref(), config, &trace)?;
+        Ok(Self { benchmarks, initial, facts })
     }
 }
 

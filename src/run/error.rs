@@ -94,6 +94,9 @@ pub enum RunError {
     /// The folder of a sweep's cell has a run of another scenario.
     #[error("failed to sweep into {}: it holds a run of another scenario", folder.display())]
     OtherScenario { folder: PathBuf },
+    /// A cell of a sweep, by the name of its folder, could not be run.
+    #[error("{error} (cell {folder} of the sweep)")]
+    Cell { folder: String, error: Box<RunError> },
     /// Another process runs in the folder.
     #[error("failed to write to {}: another process is running there", folder.display())]
     InUse { folder: PathBuf },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use super::observer::Observer;
 use super::round_writer::{RoundLoop, ScheduleSource};
 use super::training_passes::largest_work;
 use super::{certificate, ledger_rows};
-use crate::algorithm::RuleError;
+use crate::algorithm::{AggregationRule, RuleError};
 use crate::graph::{Executor, GraphError};
 use crate::inputs::translate::checkpointing;
 use crate::inputs::{DeterminismCheck, InputCache, InputError, Inputs, OwnRules, TrainingBatches, most_in_a_pass};
@@ -183,10 +184,7 @@ impl Prepared {
         let execution = scenario.scenario.execution;
         // A fault in a rule shows before the base model, which takes long, is loaded.
         let mut of_rule = BTreeMap::new();
-        let own_rule = options.rules.load(scenario, &mut of_rule, options.stop).map_err(|error| match error {
-            InputError::Rule(RuleError::Interrupted) => RunError::Graph(GraphError::Interrupted),
-            error => error.into(),
-        })?;
+        let own_rule = load_rule(scenario, options, &mut of_rule)?;
         let mut inputs = load_inputs(scenario, options, shared)?;
         inputs.own_rule = own_rule;
         inputs.read.append(&mut of_rule);
@@ -289,6 +287,32 @@ impl Prepared {
         manifest.write(folder.path())?;
         Ok(summary)
     }
+}
+
+/// Loads the aggregation rule of one's own that the scenario names, and adds what decides its results to `read`.
+fn load_rule(
+    scenario: &Scenario,
+    options: &RunOptions,
+    read: &mut BTreeMap<String, Input>,
+) -> Result<Option<Arc<dyn AggregationRule>>, RunError> {
+    options.rules.load(scenario, read, options.stop).map_err(|error| match error {
+        InputError::Rule(RuleError::Interrupted) => RunError::Graph(GraphError::Interrupted),
+        error => error.into(),
+    })
+}
+
+/// Checks a scenario and its inputs as a run would before it begins, except for the weights of the base model and the machine.
+///
+/// # Errors
+/// As [`run`], before a folder is made.
+pub(super) fn check(scenario: &Scenario, options: &RunOptions, shared: &mut InputCache) -> Result<(), RunError> {
+    load_rule(scenario, options, &mut BTreeMap::new())?;
+    let clients = Inputs::check(scenario, &options.store, shared)?;
+    scenario.check_clients(clients.facts.len())?;
+    let rows: Vec<u64> = clients.facts.iter().map(|client| client.train_rows.into()).collect();
+    let privacy = PrivacyPlan::new(&scenario.scenario, &rows)?;
+    Timeline::of(scenario, privacy.as_ref(), &clients, Detail::Tasks)?;
+    Ok(())
 }
 
 /// Loads the inputs of a run with the arithmetic that its scenario asks for.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use fedreplay_sim::Seed;
 use serde::Serialize;
 
-use super::execute::{RunOptions, resume, run_sharing};
+use super::execute::{RunOptions, check, resume, run_sharing};
 use super::guards::refuse_other_version;
 use super::observer::Observer;
 use super::{RunError, folder};
@@ -31,6 +31,9 @@ pub struct CellRun {
 
 /// Observer of a sweep's progress.
 pub trait SweepObserver {
+    /// Called before the cells that are to be run, or run to their end, are checked; not if there are none.
+    fn checking(&mut self, cells: usize);
+
     /// Returns the observer of the run that begins: cell `index` of `cells`, from 0.
     fn cell(&mut self, index: usize, cells: usize, cell: &SweepCell) -> &mut dyn Observer;
 }
@@ -39,8 +42,8 @@ pub trait SweepObserver {
 /// folder, or an error of the caller's own type `E`, such as that of a store that cannot be opened.
 ///
 /// # Errors
-/// As [`super::run`], for the first cell that fails. Wrong scenarios and folders with other runs are reported before any
-/// cell is run.
+/// As [`super::run`], for the first cell that fails. Wrong scenarios, folders with other runs, and inputs that cannot be used are
+/// reported before any cell is run; only the weights of base models and the machine are tested by each cell itself.
 pub fn sweep<'a, E: From<RunError>>(
     cells: &[SweepCell],
     out: &Path,
@@ -57,6 +60,21 @@ pub fn sweep<'a, E: From<RunError>>(
         states.push(state(&out.join(&cell.folder), scenario)?);
     }
     let mut shared = InputCache::default();
+    let missing = states.iter().filter(|&&state| state != Some(RunState::Done)).count();
+    if missing > 0 {
+        observer.checking(missing);
+    }
+    for ((cell, scenario), state) in cells.iter().zip(&scenarios).zip(&states) {
+        if *state == Some(RunState::Done) {
+            continue;
+        }
+        let options = options(out.join(&cell.folder))?;
+        if options.stop.load(Ordering::Relaxed) {
+            return Err(RunError::from(GraphError::Interrupted).into());
+        }
+        check(scenario, &options, &mut shared)
+            .map_err(|error| RunError::Cell { folder: cell.folder.clone(), error: Box::new(error) })?;
+    }
     let mut runs = Vec::with_capacity(cells.len());
     for (index, ((cell, scenario), state)) in cells.iter().zip(&scenarios).zip(states).enumerate() {
         let options = options(out.join(&cell.folder))?;

@@ -99,3 +99,36 @@ fn mistakes_in_a_sweep_are_named() {
     let published = r#"published: [(scenario: "P", variant: "C", figure: "1")]"#;
     refused(&format!(r#"({several}, variants: [(name: "B")], {published})"#), &["no cell has `P` and `C`"]);
 }
+
+/// A cell that cannot begin is refused with its field before the cells in front of it are run.
+#[test]
+fn inputs_of_all_cells_are_checked_before_any_is_run() {
+    let world = World::new();
+    world.write("rule.py", "");
+    let refused = |set: &str, parts: &[&str]| {
+        let text = r##"(name: "s", scenario: "scenario.ron", set: ["rounds=1", "server.protocol=Synchronous(clients_per_round: 9)"],
+            variants: [(name: "good"), (name: "bad", set: [r#"SET"#])])"##;
+        world.write("sweep.ron", &text.replace("SET", set));
+        let all = [&["(cell 0002-bad of the sweep)"], parts].concat();
+        world.fedreplay(&["sweep", "sweep.ron", "--out", "out", "--python", "absent"]).refused(2, &all);
+        assert!(!world.path("out").exists());
+    };
+    let layers = "federated_lora.local_layers: it is 4, and must be less than 4";
+    refused("federated_lora=FedPer(local_layers: 4)", &[layers]);
+    refused("federated_lora=FedRep(local_layers: 4)", &[layers]);
+    refused(r#"model.lora.target_modules=["no_proj"]"#, &["no_proj"]);
+    refused(
+        "attackers=(clients: Number(99), attack: SignFlip(factor: 1))",
+        &["attackers.clients", "99 clients cannot attack"],
+    );
+    refused("server.aggregation=Krum(byzantine: 2)", &["server.aggregation", "there are 6 clients"]);
+    refused(r#"data.file="absent.json""#, &["absent.json"]);
+    refused(r#"data.clients=["nobody"]"#, &["nobody"]);
+    refused("data.max_seq_length=100000", &["100000"]);
+    refused(r#"model.folder="absent""#, &["absent"]);
+    refused(r#"model.lora.initial="absent""#, &["absent"]);
+    refused(r#"population.trace=(clients: "absent.parquet")"#, &["absent.parquet"]);
+
+    refused(r#"algorithm=Python(file: "rule.py")"#, &["`absent` cannot be run"]);
+    refused(r#"evaluation.benchmarks=[(name: "vicuna")]"#, &["questions"]);
+}

@@ -82,6 +82,10 @@ fn indexed(file: &Path, runs: &[CellRun]) -> Vec<Value> {
 struct Watcher(ProgressDisplay);
 
 impl SweepObserver for Watcher {
+    fn checking(&mut self, cells: usize) {
+        self.0.begin(&format!("checking the inputs of {cells} cells"));
+    }
+
     fn cell(&mut self, index: usize, cells: usize, cell: &SweepCell) -> &mut dyn Observer {
         let base = if cell.base.is_empty() { String::new() } else { format!("{}, ", cell.base) };
         let seed = cell.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();

@@ -52,6 +52,7 @@ pub fn code_of(error: &CommandError) -> u8 {
 
 fn of_run(error: &RunError) -> u8 {
     match error {
+        RunError::Cell { error, .. } => of_run(error),
         RunError::Input(error) => of_input(error),
         RunError::Ledger(error) => of_ledger(error),
         RunError::Hub(error) => of_hub(error),

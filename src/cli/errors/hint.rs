@@ -30,13 +30,14 @@ pub fn hint(error: &CommandError) -> Option<String> {
         CommandError::Store(_) => Some(OTHER_STORE.to_owned()),
         CommandError::Import { source: ImportError::ManyCalls(_), .. } => Some("choose one with --call N".to_owned()),
         CommandError::Import { .. } => None,
-        CommandError::Library(RunError::Input(error)) => of_input(error),
-        CommandError::Library(error) => of_run(error).map(str::to_owned),
+        CommandError::Library(error) => of_run(error),
     }
 }
 
-fn of_run(error: &RunError) -> Option<&'static str> {
-    match error {
+fn of_run(error: &RunError) -> Option<String> {
+    let text = match error {
+        RunError::Cell { error, .. } => return of_run(error),
+        RunError::Input(error) => return of_input(error),
         RunError::Ledger(error) => of_ledger(error),
         RunError::Graph(error) => of_graph(error),
         RunError::Evaluation(error) => of_evaluation(error),
@@ -50,7 +51,8 @@ fn of_run(error: &RunError) -> Option<&'static str> {
         RunError::OutputInRun { .. } => Some("choose another --out"),
         RunError::OutOfReach { .. } => Some("or give it up with --forget"),
         _ => None,
-    }
+    };
+    text.map(str::to_owned)
 }
 
 fn of_input(error: &InputError) -> Option<String> {
