@@ -74,6 +74,11 @@ pub trait AggregationRule: Debug + Send + Sync {
     /// # Errors
     /// If the rule has no result.
     fn aggregate(&self, input: &RuleInput, stop: &AtomicBool) -> Result<RuleOutput, RuleError>;
+
+    /// [byte] -- Returns the memory that the rule takes in other processes between calls.
+    fn outside_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Next model by a rule of one's own.

@@ -69,11 +69,13 @@ impl OwnRules {
         }
     }
 
-    /// Checks the rule that a scenario names, as a run would.
+    /// Checks the rule that a scenario names, as a run would. [byte] -- Returns the memory that it takes outside of this process between
+    /// calls: 0 for a rule of the program, or none.
     ///
     /// # Errors
     /// If the rule cannot be found or used.
-    pub fn check(&self, scenario: &Scenario) -> Result<(), InputError> {
-        self.load(scenario, &mut BTreeMap::new(), &AtomicBool::new(false)).map(|_| ())
+    pub fn check(&self, scenario: &Scenario) -> Result<u64, InputError> {
+        let rule = self.load(scenario, &mut BTreeMap::new(), &AtomicBool::new(false))?;
+        Ok(rule.map_or(0, |rule| rule.outside_bytes()))
     }
 }

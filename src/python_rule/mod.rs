@@ -114,6 +114,10 @@ impl AggregationRule for PythonRule {
         let values = values.chunks_exact(8).map(|bytes| f64::from_le_bytes(bytes.try_into().expect("eight bytes")));
         Ok(RuleOutput { values: values.collect(), state: state.to_vec() })
     }
+
+    fn outside_bytes(&self) -> u64 {
+        self.process.lock().expect("no thread panics while it waits").resident_bytes()
+    }
 }
 
 fn fault(settings: &PythonRuleSettings, reason: String) -> RuleError {

@@ -108,6 +108,14 @@ impl Process {
         Ok(Self { child, stdin, requests, replies, last_lines })
     }
 
+    /// [byte] -- Returns its resident memory; 0 if the system does not say.
+    pub fn resident_bytes(&self) -> u64 {
+        let table = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = table.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        1024 * kibibytes.unwrap_or(0)
+    }
+
     /// Sends a request and waits for the reply. After a failure the process is of no use.
     pub fn exchange(
         &mut self,

@@ -7,53 +7,31 @@ use fedreplay_sim::{Detail, Seed};
 use serde::Serialize;
 
 use super::RunError;
-use super::forecast_load::{Pass, Workload};
+use super::forecast_load::Workload;
+use super::forecast_memory::{MemoryForecast, memory};
 use super::local_training::Tasks;
 use super::round_writer::ScheduleSource;
-use super::training_passes::{largest_work, samples_of, targets_of, tokens_of};
+use super::training_passes::{largest_work, samples_of, tokens_of};
 use crate::adapter::Adapter;
-use crate::compression::Compression;
 use crate::data::Sample;
 use crate::graph::GraphError;
 use crate::inputs::translate::checkpointing;
 use crate::inputs::{BenchmarkForecast, InputCache, Inputs, most_in_a_pass};
 use crate::model::Device;
 use crate::privacy::PrivacyPlan;
-use crate::scenario::{Algorithm, OptimizerSpec, Scenario, ScenarioSpec};
+use crate::scenario::{Algorithm, Scenario, ScenarioSpec};
 use crate::schedule::model_shape::parameters;
-use crate::schedule::{Timeline, base_change_bytes, schedule};
+use crate::schedule::{Timeline, schedule};
 use crate::store::Store;
-use crate::training::{AlgorithmTerms, Job, LargestWork, Numerics, Objective, Trainer, free_bytes, program_bytes};
+use crate::training::{AlgorithmTerms, Job, LargestWork, Numerics, Objective, Trainer, free_bytes};
 
 /// [s] -- If the first step takes longer than this, it is not measured a second time without the costs of the first.
 const LONG: f64 = 2.0;
 
-/// Composition of the peak memory of a run. All fields are in [byte].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MemoryForecast {
-    /// Code and data of the program, including the tokenized rows, as measured.
-    pub program: u64,
-    /// Frozen base model.
-    pub weights: u64,
-    /// Adapters with gradients and optimizer state, and the buffers of the threads, of all workers.
-    pub adapters: u64,
-    /// Activations, gradients and logits of all workers at the worst time.
-    pub activations: u64,
-    /// Updates that wait for aggregation, models, and what clients keep between their tasks.
-    pub updates: u64,
-}
-
-impl MemoryForecast {
-    /// [byte] -- Returns the sum of all parts.
-    pub fn total(&self) -> u64 {
-        self.program + self.weights + self.adapters + self.activations + self.updates
-    }
-}
-
 /// Time and memory that a run would need.
 #[derive(Clone, Debug, Serialize)]
 pub struct Forecast {
-    /// [byte] -- Peak memory of the process.
+    /// [byte] -- Peak memory of the process, and of those of a rule in Python.
     pub memory_bytes: u64,
     /// Composition of the peak memory.
     pub memory: MemoryForecast,
@@ -101,11 +79,18 @@ fn all_times(benchmarks: &[BenchmarkForecast], tokens: fn(&BenchmarkForecast) ->
 
 /// Loads the data and the base model, measures one training step of a median client, and extrapolates by tokens to all
 /// work of the schedule. If the schedule depends on results, the extrapolation uses `counted_flops`, the work that
-/// counted in a plan with stand-in losses.
+/// counted in a plan with stand-in losses. `rule_bytes` is the memory of the rule that the scenario names, as
+/// [`OwnRules::check`](crate::inputs::OwnRules::check) returns it.
 ///
 /// # Errors
 /// Those of a run before it begins; and if the base model alone needs more memory than the machine has left.
-pub fn forecast(scenario: &Scenario, device: Device, workers: usize, counted_flops: f64) -> Result<Forecast, RunError> {
+pub fn forecast(
+    scenario: &Scenario,
+    device: Device,
+    workers: usize,
+    counted_flops: f64,
+    rule_bytes: u64,
+) -> Result<Forecast, RunError> {
     let free = free_bytes(device);
     refuse_too_large(scenario, free)?;
     let began = Instant::now();
@@ -152,7 +137,7 @@ pub fn forecast(scenario: &Scenario, device: Device, workers: usize, counted_flo
     let benchmarks = benchmarks.collect::<Result<Vec<_>, _>>()?;
     let read_tokens = all_times(&benchmarks, |benchmark| benchmark.read_tokens);
     let written_tokens = all_times(&benchmarks, |benchmark| benchmark.written_tokens_max);
-    let memory = memory(&tasks, &workload, &largest, workers);
+    let memory = memory(&tasks, &workload, &largest, workers, rule_bytes);
     Ok(Forecast {
         memory_bytes: memory.total(),
         memory,
@@ -312,91 +297,6 @@ fn timed(trainer: &Trainer, job: &Job, busy: usize) -> Result<f64, RunError> {
 /// Returns an untrained adapter.
 fn fresh_adapter(trainer: &Trainer) -> Arc<Adapter> {
     Arc::new(Adapter::initial(trainer.layout(), Seed(0)))
-}
-
-/// [adapters in f32] -- Models in memory besides the updates of a round: the server's, the one before it, and the mean
-/// update in f64, which takes twice the space.
-const MODELS: u64 = 4;
-
-/// [clients] -- Assumed number of updates in a round, if the schedule depends on results and there are as many clients.
-const UNKNOWN_UPDATES: usize = 16;
-
-/// Estimates the peak memory of the run. Called after the measured step, so that the memory of the program itself is known.
-fn memory(tasks: &Tasks, workload: &Workload, largest: &LargestWork, workers: usize) -> MemoryForecast {
-    let trainer = tasks.inputs.trainer();
-    let hyper = tasks.hyper(1);
-    let is_dropping = hyper.dropout > 0.0;
-    let jobs = largest.jobs.max(1);
-    let per_pass = jobs as u64;
-    let micro_batch = Pass { tokens: tokens_of(&largest.micro_batch), targets: targets_of(&largest.micro_batch) };
-    // The start-up test makes one pass at a time, with a small job in addition to the largest ones.
-    let shared = largest.tokens_in_company();
-    let small = shared - per_pass * micro_batch.tokens;
-    let tested = trainer.pass_bytes(jobs + 1, shared, per_pass * micro_batch.targets + small, is_dropping);
-    // Training: the worst moment of a known schedule, else the largest pass on every worker.
-    let trained = match workload.tokens() {
-        0 => {
-            let (tokens, targets) = micro_batch.times(per_pass);
-            workers as u64 * trainer.pass_bytes(jobs, tokens, targets, is_dropping)
-        }
-        _ => workload.most_together(workers, |pass| {
-            let (tokens, targets) = pass.times(per_pass);
-            trainer.pass_bytes(jobs, tokens, targets, is_dropping)
-        }),
-    };
-    let evaluated_tokens = tokens_of(&largest.evaluated);
-    let evaluated = trainer.memory(1, evaluated_tokens, targets_of(&largest.evaluated)).evaluating();
-    let plan = trainer.memory(jobs, micro_batch.tokens, micro_batch.targets);
-    let rows = largest.micro_batch.iter().chain(&largest.evaluated);
-    let longest = rows.map(|row| row.ids.len() as u64).max().unwrap_or(0);
-    // Proximal terms, corrections and factors of a size hold one more copy of the adapter each, a quarter of what a training adapter takes.
-    let is_pulled = hyper.proximal.is_some() || tasks.scenario.scenario.own_adapter_pull().is_some();
-    let is_shrunk = hyper.shrinkage.is_some();
-    let copies = u64::from(is_pulled) + u64::from(is_shrunk) + u64::from(tasks.method(1).client.correction.is_some());
-    let adapter = plan.adapters + plan.plain + copies * plan.adapters / 4 + trainer.room_bytes(longest);
-    let updates = match workload.trainings_of_a_round() {
-        0 => tasks.inputs.clients.len().min(UNKNOWN_UPDATES) as u64,
-        several => several,
-    };
-    let clients = tasks.inputs.clients.len() as u64;
-    let with_state = match workload.trainings_in_rounds() {
-        0 => clients,
-        several => several.min(clients),
-    };
-    let spec = &tasks.scenario.scenario;
-    let decoded = u64::from(spec.server.downlink_codec.is_some());
-    // Next to an update: what the server receives in its place, the model of its own that the client began with, and the copies
-    // that a rule of one's own reads, which have f64 values in two forms.
-    let has_own_models = spec.has_personal_models();
-    let received = u64::from(Compression::new(spec).is_some()) + u64::from(is_shrunk);
-    let starts = u64::from(has_own_models || is_shrunk);
-    let read = 4 * u64::from(spec.algorithm.is_own_rule());
-    let evaluated_models = if has_own_models { clients } else { 0 };
-    let held = updates * (1 + received + starts + read) + evaluated_models + MODELS + decoded;
-    let held = held + with_state * adapters_of_a_state(tasks);
-    // A change of the base is in the models on the host, and on the device once for each job, in the type of the arithmetic.
-    let change = base_change_bytes(spec, &trainer.layout(), tasks.inputs.clients.len(), spec.rounds);
-    MemoryForecast {
-        program: program_bytes().unwrap_or(0),
-        weights: plan.weights,
-        adapters: workers as u64 * (adapter + per_pass * change),
-        activations: tested.max(trained).max(workers as u64 * evaluated),
-        updates: 4 * trainer.layout().parameters() as u64 * held + MODELS * change,
-    }
-}
-
-/// [adapters in f32] -- Returns the size of what a client keeps between its tasks: what it has not sent, its control variate, its
-/// own factors, and the moments of its optimizer.
-fn adapters_of_a_state(tasks: &Tasks) -> u64 {
-    let spec = &tasks.scenario.scenario;
-    let remembers = Compression::new(spec).is_some_and(|compression| compression.error_feedback);
-    let corrects = tasks.method(1).client.correction.is_some();
-    let moments = match spec.training.optimizer.get() {
-        _ if !tasks.keeps_moments() => 0,
-        OptimizerSpec::AdamW { .. } => 2,
-        OptimizerSpec::Sgd { .. } => 1,
-    };
-    u64::from(remembers) + u64::from(corrects) + u64::from(spec.has_personal_models()) + moments
 }
 
 /// Returns the number of models that are evaluated at a time: the server's, or each client's own.

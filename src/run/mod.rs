@@ -12,6 +12,7 @@ mod execute;
 mod folder;
 mod forecast;
 mod forecast_load;
+mod forecast_memory;
 mod fork;
 mod guards;
 pub(crate) mod ledger_rows;
@@ -33,7 +34,8 @@ pub use certificate::{Certificate, CertificateComparison, CertificateDifference,
 pub use error::{RunChange, RunError, SignatureError, Unsuitability};
 pub(crate) use execute::Prepared;
 pub use execute::{RunOptions, resume, run, run_sharing};
-pub use forecast::{Forecast, MemoryForecast, forecast};
+pub use forecast::{Forecast, forecast};
+pub use forecast_memory::MemoryForecast;
 pub use fork::{ForkPoint, fork};
 pub use guards::{refuse_inside_run, scenario_of};
 pub(crate) use guards::{refuse_other_version, refuse_plan, refuse_secret, what_changed};

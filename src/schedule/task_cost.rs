@@ -7,7 +7,7 @@ use fedreplay_sim as sim;
 
 use crate::adapter::{Factors, Layout, WireFormat, wire_bytes_of};
 use crate::compression::{Compression, Sent};
-use crate::scenario::schema::{Availability, Dropout, GroupSpec, OptimizerSpec, Protocol, ScenarioSpec, Selection};
+use crate::scenario::schema::{Availability, Dropout, GroupSpec, Protocol, ScenarioSpec, Selection};
 use crate::scenario::truncated_rank_max;
 
 /// Table of the costs of tasks under one scenario. Clients whose tasks cost the same share a row.
@@ -34,13 +34,6 @@ impl TaskCosts {
     ) -> Self {
         let steps = &scenario.training;
         let base_bits = scenario.model.arithmetic_bits();
-        let optimizer_bytes = match steps.optimizer.get() {
-            // Two moments in f32.
-            OptimizerSpec::AdamW { .. } => 8,
-            OptimizerSpec::Sgd { momentum: 0.0 } => 0,
-            // One buffer.
-            OptimizerSpec::Sgd { .. } => 4,
-        };
         let training = sim::LoraTraining {
             model,
             rank: scenario.model.lora.rank.into(),
@@ -52,7 +45,8 @@ impl TaskCosts {
             base_bits,
             linear_block_bits: scenario.model.linear_block_bits(),
             activation_bytes: base_bits / 8,
-            optimizer_bytes,
+            // Moments are in f32.
+            optimizer_bytes: 4 * steps.optimizer.get().moments(),
             recomputes: steps.recomputation,
             keeps_scores: false,
             wire_bytes: 4,

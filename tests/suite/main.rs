@@ -26,6 +26,7 @@ mod exports;
 mod federated_lora;
 mod fedllm_bench;
 mod florist;
+mod forecasts;
 mod forks;
 mod full_disk;
 mod golden;

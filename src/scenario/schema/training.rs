@@ -89,6 +89,17 @@ pub enum OptimizerSpec {
     },
 }
 
+impl OptimizerSpec {
+    /// Returns the number of values that it keeps from step to step for each value that it trains.
+    pub fn moments(self) -> u64 {
+        match self {
+            Self::AdamW { .. } => 2,
+            Self::Sgd { momentum: 0.0 } => 0,
+            Self::Sgd { .. } => 1,
+        }
+    }
+}
+
 impl FidelityDefault for OptimizerSpec {
     type Value = Self;
 

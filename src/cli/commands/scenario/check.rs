@@ -48,8 +48,8 @@ pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, CommandError
     for doubt in scenario.doubts_about_clients(summary.clients as usize) {
         note!("warning: {doubt}");
     }
-    arguments.rules.of_scenario().check(&scenario).map_err(RunError::from)?;
-    let forecast = trial(arguments, &scenario, &summary)?;
+    let rule_bytes = arguments.rules.of_scenario().check(&scenario).map_err(RunError::from)?;
+    let forecast = trial(arguments, &scenario, &summary, rule_bytes)?;
     say!("{}", scenario.resolved_text());
     for (name, value) in lines(&scenario, &summary, forecast.as_ref()) {
         say!("{name:<16}{value}");
@@ -67,6 +67,7 @@ fn trial(
     arguments: &ScenarioCheckArguments,
     scenario: &Scenario,
     summary: &PlanSummary,
+    rule_bytes: u64,
 ) -> Result<Option<Forecast>, CommandError> {
     let spec = &scenario.scenario;
     let has_model = spec.model.folder.is_some() || spec.model.hub.is_some();
@@ -80,7 +81,7 @@ fn trial(
         None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
     let forecast = ProgressDisplay::during("loading the base model and trying a step", || {
-        forecast(scenario, Device::Cpu, workers, summary.counted_flops)
+        forecast(scenario, Device::Cpu, workers, summary.counted_flops, rule_bytes)
     })?;
     Ok(Some(forecast))
 }
@@ -166,10 +167,11 @@ fn resources(forecast: &Forecast, trains_apart: bool) -> Vec<(&'static str, Stri
 
 /// Formats the parts of the memory.
 fn parts(memory: &MemoryForecast) -> String {
-    let MemoryForecast { program, weights, adapters, activations, updates } = *memory;
+    let MemoryForecast { program, weights, adapters, activations, updates, rules } = *memory;
+    let of_rules = if rules > 0 { format!(", {} of the rule's processes", units::bytes(rules)) } else { String::new() };
     format!(
         "{} of the program and the data, {} of the base, {} of adapters and their states, {} of activations and logits, {} of \
-         updates and models",
+         updates and models{of_rules}",
         units::bytes(program),
         units::bytes(weights),
         units::bytes(adapters),
