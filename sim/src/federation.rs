@@ -2,7 +2,7 @@
 
 use crate::client::{Availability, Client, Device, Dropout, Interruption, Link, NOMINAL_PPB, RegionCut, Work};
 use crate::kernel::Span;
-use crate::network::{FlowWork, Network};
+use crate::network::Network;
 use crate::random::Seed;
 use crate::record::Detail;
 use crate::server::{EdgeLink, Hierarchical, Protocol, Server};
@@ -56,6 +56,11 @@ impl Federation {
         &self.links[self.clients[client as usize].link as usize]
     }
 
+    /// Returns the bytes on the wire of a message of `bytes` from or to a client.
+    pub(crate) fn wire_bytes(&self, client: u32, bytes: u64) -> u64 {
+        self.link(client).transport.overhead.wire_bytes(bytes)
+    }
+
     /// Returns the cost of a client's tasks.
     pub(crate) fn work(&self, client: u32) -> &Work {
         &self.works[self.clients[client as usize].work as usize]
@@ -88,15 +93,10 @@ impl Federation {
     pub(crate) fn nominal_task(&self, client: u32) -> Span {
         let link = self.link(client);
         let work = self.work(client);
-        let latency = Span(2 * link.latency.0);
-        let download = FlowWork::of_bytes(work.download_bytes).duration(link.down);
+        let download = link.transfer_span(work.download_bytes, link.down);
         let training = self.device(client).training_span(work, NOMINAL_PPB);
-        let upload = FlowWork::of_bytes(work.upload_bytes).duration(link.up);
+        let upload = link.transfer_span(work.upload_bytes, link.up);
         // A transfer that takes longer than representable time makes the whole as long as can be represented.
-        let mut total: u64 = 0;
-        for part in [Some(latency), download, Some(training), upload] {
-            total = total.saturating_add(part.map_or(u64::MAX, |span| span.0));
-        }
-        Span(total)
+        Span(download.0.saturating_add(training.0).saturating_add(upload.0))
     }
 }

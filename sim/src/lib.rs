@@ -19,7 +19,7 @@
 //! ```
 //! use fedreplay_sim::{
 //!     Availability, Candidates, Client, Detail, Device, Dropout, Federation, Interruption, Link, MemoryPolicy, Network,
-//!     Protocol, Rate, Record, Seed, Selection, Server, Simulation, Span, Step, Stragglers, Synchronous, Work,
+//!     Protocol, Rate, Record, Seed, Selection, Server, Simulation, Span, Step, Stragglers, Synchronous, Transport, Work,
 //! };
 //!
 //! let laptop = Device {
@@ -37,6 +37,7 @@
 //!     up: Rate::from_bits_per_s(4_000_000),
 //!     latency: Span::ZERO,
 //!     latency_jitter: None,
+//!     transport: Transport::default(),
 //! };
 //! // One second of download, two of training, two of upload.
 //! let work = Work {
@@ -112,7 +113,7 @@ pub use client::{
 };
 pub use federation::Federation;
 pub use kernel::{Class, Span, Time};
-pub use network::{Capacity, Network, Rate, Topology, TopologyLink};
+pub use network::{Capacity, Connection, Network, Overhead, Rate, Topology, TopologyLink, Transport};
 pub use random::{Probability, Purpose, Quantiles, Seed, Stream};
 pub use record::{
     CountedTask, Detail, EventKind, EventRecord, Failure, Outcome, Record, RoundRecord, RoundStatus, Tally, TaskId,

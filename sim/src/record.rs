@@ -283,6 +283,10 @@ pub struct TaskRecord {
     pub bytes_down: u64,
     /// [byte] -- Amount transferred from the client to the server.
     pub bytes_up: u64,
+    /// [byte] -- What the first of these was on the wire, with the transport's headers.
+    pub wire_bytes_down: u64,
+    /// [byte] -- What the second of these was on the wire.
+    pub wire_bytes_up: u64,
     /// [FLOP] -- Floating-point operations performed.
     pub compute_flops: u64,
     /// [ns] -- Training time.
@@ -375,6 +379,10 @@ pub struct RoundRecord {
     pub bytes_down: u64,
     /// [byte] -- Amount transferred from clients to the server, of the tasks that ended.
     pub bytes_up: u64,
+    /// [byte] -- What the first of these was on the wire, with the transport's headers.
+    pub wire_bytes_down: u64,
+    /// [byte] -- What the second of these was on the wire.
+    pub wire_bytes_up: u64,
     /// Tasks that are part of the version, in the order of aggregation: ascending by client, then by task.
     pub counted_tasks: Vec<CountedTask>,
     /// Versions of the edges' models from which the version was merged, ascending by edge; else empty.

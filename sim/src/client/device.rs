@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Crashes;
 use crate::kernel::Span;
-use crate::network::Rate;
+use crate::network::{FlowWork, Rate, Transport};
 use crate::random::Quantiles;
 
 /// A class of devices.
@@ -61,6 +61,18 @@ pub struct Link {
     pub latency: Span,
     /// [ns] -- Addition to the latency, drawn once per transfer; `None` adds nothing.
     pub latency_jitter: Option<Quantiles>,
+    /// Transport protocol.
+    pub transport: Transport,
+}
+
+impl Link {
+    /// Returns the time of a transfer of `bytes` over this link at `rate`, without contention and jitter: at most that of the link in
+    /// its direction. It is [`u64::MAX`] nanoseconds if that is not representable.
+    pub(crate) fn transfer_span(&self, bytes: u64, rate: Rate) -> Span {
+        let delay = self.transport.delay(bytes, rate, [self.latency; 2]);
+        let moved = FlowWork::of_bytes(self.transport.overhead.wire_bytes(bytes)).duration(rate);
+        Span(moved.map_or(u64::MAX, |moved| moved.0.saturating_add(delay.0)))
+    }
 }
 
 /// Cost of one task, computed by the caller or by the cost model of LoRA training,

@@ -11,6 +11,7 @@ mod filling;
 mod mesh;
 mod shared;
 mod topology;
+mod transport;
 mod work;
 
 pub use bundle::FlowId;
@@ -19,6 +20,7 @@ pub use filling::{Demand, max_min_rates};
 pub use mesh::Mesh;
 pub use shared::SharedLink;
 pub use topology::{Route, Topology, TopologyLink};
+pub use transport::{Connection, Overhead, Transport};
 pub use work::FlowWork;
 
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use super::{Fault, Invalid, Place, first_zero};
 use crate::client::{Availability, Client, Device, Dropout, Link, Traffic, Work};
 use crate::federation::Federation;
 use crate::kernel::{EntityId, Span};
-use crate::network::{Capacity, FlowWork, Network, Rate};
+use crate::network::{Capacity, Network, Rate, Transport};
 use crate::random::Probability;
 use crate::server::Protocol;
 
@@ -179,17 +179,11 @@ impl Federation {
             upload_bytes: first.upload_bytes.max(second.upload_bytes),
         };
         [
-            ("download time", transfer_time(link, longest.download_bytes, link.down.min(egress))),
+            ("download time", link.transfer_span(longest.download_bytes, link.down.min(egress))),
             ("training time", device.training_span(work, slowdown)),
-            ("upload time", transfer_time(link, longest.upload_bytes, link.up.min(ingress))),
+            ("upload time", link.transfer_span(longest.upload_bytes, link.up.min(ingress))),
         ]
     }
-}
-
-/// Returns the time of an uncontended transfer over `link` at `rate`, including latency.
-fn transfer_time(link: &Link, bytes: u64, rate: Rate) -> Span {
-    let moved = FlowWork::of_bytes(bytes).duration(rate).unwrap_or(Span(u64::MAX));
-    Span(moved.0.saturating_add(link.latency.0))
 }
 
 /// Returns the fault of a class of availability.
@@ -227,11 +221,22 @@ fn link_fault(link: &Link) -> Option<Fault> {
     if let Some((field, rate)) = directions.iter().find(|(_, rate)| *rate == Rate::ZERO) {
         return Some(Fault::new(field, rate, "above 0 bit/s"));
     }
+    if let Some(fault) = transport_fault(&link.transport) {
+        return Some(fault);
+    }
     let table = link.latency_jitter.as_ref()?;
     if !table.is_sound() {
         return Some(Fault::new("latency_jitter", format!("{table:?}"), "ascending times"));
     }
     None
+}
+
+/// Returns the fault of a transport protocol.
+pub(super) fn transport_fault(transport: &Transport) -> Option<Fault> {
+    if let Some(fault) = transport.overhead.fault() {
+        return Some(Fault::new("overhead", fault, "at least as many bytes on the wire, for at least 1"));
+    }
+    first_zero(&[("initial_window", transport.connection.initial_window.unwrap_or(1))])
 }
 
 /// Returns the fault of the cost of a task.

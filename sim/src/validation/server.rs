@@ -1,6 +1,6 @@
 //! Validation of the settings of selection and protocol.
 
-use super::population::LONGEST;
+use super::population::{LONGEST, transport_fault};
 use super::{Fault, Invalid, Place, first_zero};
 use crate::federation::Federation;
 use crate::kernel::Span;
@@ -105,6 +105,9 @@ fn hierarchical_fault(policy: &Hierarchical) -> Option<Fault> {
     for (index, edge) in policy.edges.iter().enumerate() {
         if edge.down == Rate::ZERO || edge.up == Rate::ZERO {
             return Some(Fault::new(&format!("down or up of edge {index}"), Rate::ZERO, "above 0 bit/s"));
+        }
+        if let Some(fault) = transport_fault(&edge.transport) {
+            return Some(fault);
         }
     }
     synchronous_fault(&policy.within)

@@ -14,6 +14,8 @@ pub(super) struct Period {
     pub cancelled: u32,
     pub bytes_down: u64,
     pub bytes_up: u64,
+    pub wire_bytes_down: u64,
+    pub wire_bytes_up: u64,
 }
 
 impl Period {
@@ -27,6 +29,8 @@ impl Period {
         }
         self.bytes_down += record.bytes_down;
         self.bytes_up += record.bytes_up;
+        self.wire_bytes_down += record.wire_bytes_down;
+        self.wire_bytes_up += record.wire_bytes_up;
     }
 }
 
@@ -55,7 +59,7 @@ pub(super) struct Totals {
 }
 
 /// Appends a round's decisions to the digest of results: counted tasks, bytes and versions. Times are in the order
-/// digest.
+/// digest, and bytes on the wire follow from the others.
 pub(super) fn push_result(results: &mut Chain, record: &RoundRecord) {
     // The layout of a row defines the digest: little-endian fields in this order, with the number of counted tasks
     // before them so that two rounds never give the same bytes.

@@ -1,6 +1,6 @@
 //! Execution of the protocol's decisions.
 
-use super::accounts::{Period, push_result};
+use super::accounts::push_result;
 use super::state::Event;
 use super::state::{Happened, NO_TASK, World};
 use super::task::{Phase, Task};
@@ -183,8 +183,7 @@ impl World {
         let opened_at = desk.opened_at;
         let in_flight = desk.in_flight;
         // The totals start again from zero for the aggregator's next record.
-        let Period { dispatched, counted, late, dropped, cancelled, bytes_down, bytes_up } =
-            std::mem::take(&mut desk.period);
+        let period = std::mem::take(&mut desk.period);
         let record = RoundRecord {
             round,
             aggregator,
@@ -193,14 +192,16 @@ impl World {
             opened_at,
             closed_at: ctx.now(),
             status,
-            dispatched,
-            counted,
-            late,
-            dropped,
-            cancelled,
+            dispatched: period.dispatched,
+            counted: period.counted,
+            late: period.late,
+            dropped: period.dropped,
+            cancelled: period.cancelled,
             in_flight,
-            bytes_down,
-            bytes_up,
+            bytes_down: period.bytes_down,
+            bytes_up: period.bytes_up,
+            wire_bytes_down: period.wire_bytes_down,
+            wire_bytes_up: period.wire_bytes_up,
             counted_tasks,
             merged_versions,
         };

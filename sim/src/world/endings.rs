@@ -37,11 +37,14 @@ impl World {
         let task = *self.tasks.get(slot);
         let Some((way, flow)) = task.flow() else { return 0 };
         let region = self.federation.clients[task.client as usize].region;
-        let left = self.wires.stop(now, way, task.client, region, flow);
+        let wire_left = self.wires.stop(now, way, task.client, region, flow);
+        let overhead = self.federation.link(task.client).transport.overhead;
+        let wire_moved = overhead.wire_bytes(task.bytes_due) - wire_left;
         // The rest stays due, so that a resumed transfer continues where it stopped.
+        let left = overhead.payload_left(task.bytes_due, wire_left);
         let moved = task.bytes_due - left;
         let task = self.tasks.get_mut(slot);
-        task.add_bytes(way, moved);
+        task.add_bytes(way, moved, wire_moved);
         task.bytes_due = left;
         task.phase = match way {
             Way::Down => Phase::DownloadWaits,
@@ -152,6 +155,8 @@ impl World {
             staleness: if counts { self.staleness(task) } else { 0 },
             bytes_down: task.bytes_down,
             bytes_up: task.bytes_up,
+            wire_bytes_down: task.wire_bytes_down,
+            wire_bytes_up: task.wire_bytes_up,
             compute_flops,
             training_ns,
             energy_mj: (picojoule / 1_000_000_000) as u64,

@@ -36,6 +36,8 @@ impl World {
             training_due_at: Time::NEVER,
             bytes_down: 0,
             bytes_up: 0,
+            wire_bytes_down: 0,
+            wire_bytes_up: 0,
             whole,
             bytes_due: whole.download_bytes,
         };
@@ -74,7 +76,7 @@ impl World {
         Traffic { download_bytes: traffic.download_bytes.saturating_add(base), ..traffic }
     }
 
-    /// Schedules the end of the latency of the transfer that is due. Its jitter is draw 2n of the client's stream for
+    /// Schedules the end of the latency of the transfer that is due, and of the time that its connection loses. Its jitter is draw 2n of the client's stream for
     /// the download of task n, and draw 2n + 1 for the upload.
     pub(super) fn wait_latency(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         let task = self.tasks.get(self.clients[client as usize].slot);
@@ -91,13 +93,21 @@ impl World {
             }
         };
         let region = self.federation.clients[client as usize].region;
-        let latency = [link.latency.0, jitter, self.wires.latency(way, client, region).0];
-        let latency = Span(latency.into_iter().fold(0, u64::saturating_add));
+        let rate = if way == Way::Down { link.down } else { link.up };
+        let latencies = self.latencies(way, client, region, link.latency);
+        let delay = link.transport.delay(task.bytes_due, rate, latencies);
+        let latency = Span(delay.0.saturating_add(jitter));
         if latency == Span::ZERO {
             return self.start_flow(client, ctx);
         }
         let stamp = self.next_stamp(client);
         ctx.schedule(ctx.now().after(latency), Class::Finish, EntityId::client(client), Event::LatencyOver { stamp });
+    }
+
+    /// Returns the latencies between the server and an owner whose own link has latency `own`: this way, and the way back.
+    fn latencies(&self, way: Way, owner: u32, region: u32, own: Span) -> [Span; 2] {
+        let back = if way == Way::Down { Way::Up } else { Way::Down };
+        [way, back].map(|way| Span(own.0.saturating_add(self.wires.latency(way, owner, region).0)))
     }
 
     /// Starts the flow of the transfer whose latency has passed.
@@ -112,7 +122,8 @@ impl World {
             phase => panic!("no transfer starts in phase {phase:?}"),
         };
         let region = self.federation.clients[client as usize].region;
-        let transfer = Transfer { way, owner: client, region, cap, bytes: task.bytes_due };
+        let bytes = link.transport.overhead.wire_bytes(task.bytes_due);
+        let transfer = Transfer { way, owner: client, region, cap, bytes };
         let flow = self.wires.start(ctx.now(), transfer);
         self.tasks.get_mut(slot).phase = match way {
             Way::Down => Phase::Downloads { flow },
@@ -152,7 +163,8 @@ impl World {
         let slot = self.clients[client as usize].slot;
         let task = self.tasks.get_mut(slot);
         let bytes = std::mem::take(&mut task.bytes_due);
-        task.add_bytes(Way::Down, bytes);
+        let wire_bytes = self.federation.wire_bytes(client, bytes);
+        task.add_bytes(Way::Down, bytes, wire_bytes);
         task.download_done_at = ctx.now();
         task.phase = Phase::Downloaded;
         let fate = task.fate;
@@ -222,7 +234,8 @@ impl World {
         self.next_stamp(client);
         let task = self.tasks.get_mut(self.clients[client as usize].slot);
         let bytes = std::mem::take(&mut task.bytes_due);
-        task.add_bytes(Way::Up, bytes);
+        let wire_bytes = self.federation.wire_bytes(client, bytes);
+        task.add_bytes(Way::Up, bytes, wire_bytes);
         if self.federation.colluders.contains(&client) {
             task.phase = Phase::KeptBack { bytes };
         } else {
@@ -273,9 +286,11 @@ impl World {
     /// Sends a model between the server and an edge: schedules the end of the latency.
     pub(super) fn send_edge(&mut self, aggregator: Aggregator, way: Way, ctx: &mut Ctx<'_, Self>) {
         let edge = aggregator - 1;
-        let (_, link) = self.federation.edge(edge);
-        let latency = Span(link.latency.0.saturating_add(self.wires.latency(way, edge_owner(edge), edge).0));
+        let (policy, link) = self.federation.edge(edge);
         let is_upload = way == Way::Up;
+        let (rate, bytes) = if is_upload { (link.up, policy.upload_bytes) } else { (link.down, policy.download_bytes) };
+        let latencies = self.latencies(way, edge_owner(edge), edge, link.latency);
+        let latency = link.transport.delay(bytes, rate, latencies);
         if latency == Span::ZERO {
             return self.start_edge_flow(aggregator, is_upload, ctx);
         }
@@ -291,6 +306,7 @@ impl World {
             true => (Way::Up, link.up, policy.upload_bytes),
             false => (Way::Down, link.down, policy.download_bytes),
         };
+        let bytes = link.transport.overhead.wire_bytes(bytes);
         self.wires.start(ctx.now(), Transfer { way, owner: edge_owner(edge), region: edge, cap, bytes });
         if is_upload {
             self.note_event(EventKind::EdgeUploadStarted, Happened::default(), ctx);
@@ -301,13 +317,15 @@ impl World {
     fn finish_edge_transfer(&mut self, edge: u32, way: Way, ctx: &mut Ctx<'_, Self>) {
         let aggregator = edge + 1;
         let entity = EntityId::new(EntityKind::Group, aggregator);
-        let (policy, _) = self.federation.edge(edge);
+        let (policy, link) = self.federation.edge(edge);
+        let overhead = link.transport.overhead;
         let down = policy.download_bytes;
         let up = policy.upload_bytes;
         match way {
             Way::Down => {
                 ctx.witness(entity, EventKind::Downloaded as u8);
                 self.desks[0].period.bytes_down += down;
+                self.desks[0].period.wire_bytes_down += overhead.wire_bytes(down);
                 // The edge takes over the server's model, which is a new generation for its own clients.
                 let server = self.desks[0];
                 let desk = self.desk(aggregator);
@@ -318,6 +336,7 @@ impl World {
             Way::Up => {
                 ctx.witness(entity, EventKind::EdgeUploaded as u8);
                 self.desks[0].period.bytes_up += up;
+                self.desks[0].period.wire_bytes_up += overhead.wire_bytes(up);
                 self.note_event(EventKind::EdgeUploaded, Happened { bytes: up, ..Happened::default() }, ctx);
                 self.tell(Fact::EdgeArrived { aggregator });
             }

@@ -56,6 +56,8 @@ pub(super) struct Task {
     pub training_due_at: Time,
     pub bytes_down: u64,
     pub bytes_up: u64,
+    pub wire_bytes_down: u64,
+    pub wire_bytes_up: u64,
     /// Sizes of its whole transfers, with the base model in the first download.
     pub whole: Traffic,
     /// [byte] -- Remaining size of the current or next transfer.
@@ -72,12 +74,14 @@ impl Task {
         }
     }
 
-    /// Adds bytes that were transferred.
-    pub fn add_bytes(&mut self, way: Way, bytes: u64) {
-        match way {
-            Way::Down => self.bytes_down += bytes,
-            Way::Up => self.bytes_up += bytes,
-        }
+    /// Adds bytes that were transferred, and what they were on the wire.
+    pub fn add_bytes(&mut self, way: Way, bytes: u64, wire_bytes: u64) {
+        let (moved, on_wire) = match way {
+            Way::Down => (&mut self.bytes_down, &mut self.wire_bytes_down),
+            Way::Up => (&mut self.bytes_up, &mut self.wire_bytes_up),
+        };
+        *moved += bytes;
+        *on_wire += wire_bytes;
     }
 }
 

@@ -115,13 +115,18 @@ impl Wires {
 
     /// Returns the links of the edge that serves this owner, if it is a client of an edge.
     fn edge_of(&mut self, owner: u32, region: u32) -> Option<&mut Pair> {
-        let is_edge = owner > EntityId::MAX_INDEX - self.edges.len() as u32;
-        if is_edge { None } else { self.edges.get_mut(region as usize) }
+        if self.has_edge(owner) { self.edges.get_mut(region as usize) } else { None }
+    }
+
+    /// Whether this owner is a client of an edge.
+    fn has_edge(&self, owner: u32) -> bool {
+        let edges = self.edges.len() as u32;
+        edges > 0 && owner <= EntityId::MAX_INDEX - edges
     }
 
     /// Returns the latency between the server and this owner's own link.
-    pub fn latency(&mut self, way: Way, owner: u32, region: u32) -> Span {
-        if self.edge_of(owner, region).is_some() {
+    pub fn latency(&self, way: Way, owner: u32, region: u32) -> Span {
+        if self.has_edge(owner) {
             return Span::ZERO;
         }
         match &self.core {

@@ -13,4 +13,5 @@ mod results;
 mod selections;
 mod swarm;
 mod synchronous;
+mod transport;
 mod world;

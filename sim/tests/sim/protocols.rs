@@ -101,7 +101,7 @@ fn edges_and_their_server() {
     let capacity = Capacity::constant(Rate::from_bits_per_s(1_000_000_000));
     let (egress, ingress) = (capacity.clone(), capacity);
     let up = Rate::from_bits_per_s(8_000_000);
-    let edge = EdgeLink { down: up, up, latency: Span::ZERO, egress, ingress };
+    let edge = EdgeLink { down: up, up, latency: Span::ZERO, transport: Transport::default(), egress, ingress };
     let within = Synchronous { cohort: 2, over_selection: 0, deadline: None, minimum: 1, stragglers: Stragglers::Stop };
     let policy = Hierarchical {
         edges: vec![edge.clone(), edge],
@@ -129,7 +129,14 @@ fn edges_and_their_server() {
 fn edges_share_the_servers_link() {
     let wide = Capacity::constant(Rate::from_bits_per_s(1_000_000_000));
     let rate = Rate::from_bits_per_s(8_000_000);
-    let edge = EdgeLink { down: rate, up: rate, latency: Span::ZERO, egress: wide.clone(), ingress: wide.clone() };
+    let edge = EdgeLink {
+        down: rate,
+        up: rate,
+        latency: Span::ZERO,
+        transport: Transport::default(),
+        egress: wide.clone(),
+        ingress: wide.clone(),
+    };
     let within = Synchronous { cohort: 1, over_selection: 0, deadline: None, minimum: 1, stragglers: Stragglers::Stop };
     let edges = vec![edge.clone(), edge];
     let policy = Hierarchical { edges, edge_rounds: 1, within, download_bytes: 1_000_000, upload_bytes: 2_000_000 };

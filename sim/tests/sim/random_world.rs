@@ -207,6 +207,7 @@ fn edge(dice: &mut Dice) -> EdgeLink {
         down: Rate::from_bits_per_s(dice.between(1, 20) * 1_000_000),
         up: Rate::from_bits_per_s(dice.between(1, 20) * 1_000_000),
         latency: Span::from_millis(dice.below(3) * 20),
+        transport: Transport::default(),
         egress: capacity(dice, 40),
         ingress: capacity(dice, 20),
     }

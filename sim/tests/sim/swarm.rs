@@ -64,6 +64,11 @@ fn check_tasks(world: &Federation, run: &Run) {
         assert_eq!(task.counted_in_version.is_some(), task.outcome == Outcome::Counted);
         let work = &world.works[world.clients[task.client as usize].work as usize];
         assert!(task.compute_flops <= work.flops);
+        let overhead = world.links[world.clients[task.client as usize].link as usize].transport.overhead;
+        for (bytes, on_wire) in [(task.bytes_down, task.wire_bytes_down), (task.bytes_up, task.wire_bytes_up)] {
+            assert!(on_wire >= bytes && (overhead != Overhead::NONE || on_wire == bytes));
+            assert!(bytes == 0 || overhead == Overhead::NONE || on_wire >= overhead.wire_bytes(bytes));
+        }
         if task.outcome == Outcome::Counted {
             assert_eq!((task.compute_flops, task.bytes_up >= work.upload_bytes), (work.flops, true));
         }
@@ -76,9 +81,21 @@ fn check_tasks(world: &Federation, run: &Run) {
     }
 }
 
+/// Gives each link headers, and slow start to every second one.
+fn set_transport(world: &mut Federation, seed: u64) {
+    let overhead = Overhead { wire: 1538, payload: 1448, message_bytes: 100 };
+    for (link, number) in world.links.iter_mut().zip(seed..) {
+        let window = number.is_multiple_of(2).then_some(14_480);
+        link.transport = Transport { overhead, connection: Connection { handshakes: 1, initial_window: window } };
+    }
+}
+
 /// Plays one world whole; then again, stored and taken up at a random event; then as a fork without a change.
 fn play_world(seed: u64) {
-    let world = random_world(seed);
+    let mut world = random_world(seed);
+    if seed % 3 == 1 {
+        set_transport(&mut world, seed);
+    }
     let Ok(start) = Simulation::new(world.clone()) else { return };
     let (whole, run) = play_to_end(start.clone());
     check_conservation(&world, &run);

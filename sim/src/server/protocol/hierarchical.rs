@@ -5,7 +5,7 @@
 use super::synchronous::{Synchronous, SynchronousState};
 use super::{Act, Aggregator, Fact, SERVER};
 use crate::kernel::{Span, Time};
-use crate::network::{Capacity, Rate};
+use crate::network::{Capacity, Rate, Transport};
 use crate::record::Failure;
 use crate::server::Server;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,8 @@ pub struct EdgeLink {
     pub up: Rate,
     /// Latency to the server, each way.
     pub latency: Span,
+    /// Transport protocol between edge and server. That to its clients is each client's own.
+    pub transport: Transport,
     /// Capacity to the edge's clients, shared by their downloads.
     pub egress: Capacity,
     /// Capacity from the edge's clients, shared by their uploads.
@@ -173,7 +175,14 @@ mod tests {
     fn edges_play_their_rounds_and_the_server_merges_them() {
         let capacity = Capacity::constant(Rate::MAX);
         let (egress, ingress) = (capacity.clone(), capacity);
-        let edge = EdgeLink { down: Rate::MAX, up: Rate::MAX, latency: Span(1), egress, ingress };
+        let edge = EdgeLink {
+            down: Rate::MAX,
+            up: Rate::MAX,
+            latency: Span(1),
+            transport: Transport::default(),
+            egress,
+            ingress,
+        };
         let within =
             Synchronous { cohort: 1, over_selection: 0, deadline: None, minimum: 1, stragglers: Stragglers::Stop };
         let edges = vec![edge.clone(), edge];

@@ -1,0 +1,88 @@
+//! Headers and slow start in whole runs, against timelines worked out by hand.
+
+use crate::world::*;
+use fedreplay_sim::*;
+
+const S: u64 = 1_000_000_000;
+
+/// Half as many bytes again on the wire, and 200 bytes a message.
+const HALF_MORE: Overhead = Overhead { wire: 3, payload: 2, message_bytes: 200 };
+
+/// One client: 1 MB down at 1 MB/s, 2 s of training, 1 MB up at 0.5 MB/s, without any overhead.
+fn lone(transport: Transport) -> Federation {
+    let mut world = federation(1, synchronous(1, 0, None), 1);
+    world.links[0].transport = transport;
+    world
+}
+
+#[test]
+fn headers_take_time_and_are_counted_apart() {
+    let run = play(lone(Transport { overhead: HALF_MORE, ..Transport::default() }));
+    let task = run.tasks[0];
+    // 1,500,200 bytes at 1 and at 0.5 MB/s.
+    assert_eq!(task.download_done_at, Some(Time(1_500_200_000)));
+    assert_eq!(task.upload_done_at, Some(Time(1_500_200_000 + 2 * S + 3_000_400_000)));
+    assert_eq!((task.bytes_down, task.bytes_up), (1_000_000, 1_000_000));
+    assert_eq!((task.wire_bytes_down, task.wire_bytes_up), (1_500_200, 1_500_200));
+    let round = run.rounds.last().unwrap();
+    assert_eq!((round.bytes_up, round.wire_bytes_down, round.wire_bytes_up), (1_000_000, 1_500_200, 1_500_200));
+}
+
+#[test]
+fn a_connection_loses_time_before_it_has_its_rate() {
+    // A round trip of 0.2 s. Down, windows of 100 and 200 kB take 0.1 and 0.2 s of it, so that 0.2 + 0.1 s are lost. Up they take 0.2 s,
+    // so that the first one fills the link.
+    let connection = Connection { handshakes: 1, initial_window: Some(100_000) };
+    let mut world = lone(Transport { connection, ..Transport::default() });
+    world.links[0].latency = Span::from_millis(100);
+    let task = play(world).tasks[0];
+    assert_eq!(task.download_done_at, Some(Time(1_000_000_000 + 100_000_000 + 300_000_000)));
+    assert_eq!(task.upload_done_at, Some(Time(1_400_000_000 + 2 * S + 2_000_000_000 + 100_000_000 + 200_000_000)));
+}
+
+/// The upload begins at 3,500,200,000 ns. At 5 s it has moved 749,900 of 1,500,200 bytes on the wire, so that 750,300 are left: 500,200 of
+/// the message, and 499,800 have moved.
+#[test]
+fn an_interrupted_message_continues_with_headers_of_its_own() {
+    for (interruption, wire, up_again) in [
+        (Interruption::Resume, 749_900 + 750_300 + 200, 750_300 + 200),
+        (Interruption::Restart, 749_900 + 1_500_200, 1_500_200),
+    ] {
+        let mut world = lone(Transport { overhead: HALF_MORE, ..Transport::default() });
+        let online = [(0, 5), (10, 100)].map(|(from, until)| (Time::from_secs(from), Time::from_secs(until)));
+        world.availabilities[0] = Availability::Trace { online: online.to_vec(), period: None };
+        world.interruption = interruption;
+        let task = play(world).tasks[0];
+        let restarted = interruption == Interruption::Restart;
+        assert_eq!(task.bytes_up, if restarted { 1_499_800 } else { 1_000_000 });
+        assert_eq!(task.wire_bytes_up, wire);
+        assert_eq!(task.upload_done_at, Some(Time(10 * S + 2_000 * up_again)));
+    }
+}
+
+/// Two clients share 1 MB/s of the server: it carries their headers too.
+#[test]
+fn headers_share_the_servers_link() {
+    let mut world = federation(2, synchronous(2, 0, None), 1);
+    world.links[0].transport.overhead = HALF_MORE;
+    world.network = Network::Server {
+        egress: Capacity::constant(Rate::from_bits_per_s(8_000_000)),
+        ingress: Capacity::constant(Rate::from_bits_per_s(1_000_000_000)),
+    };
+    for task in play(world).tasks {
+        assert_eq!(task.download_done_at, Some(Time(2 * 1_500_200_000)));
+    }
+}
+
+#[test]
+fn an_impossible_transport_is_refused() {
+    let fewer = Overhead { wire: 1, payload: 2, message_bytes: 0 };
+    let no_window = Connection { handshakes: 0, initial_window: Some(0) };
+    for (transport, field) in [
+        (Transport { overhead: fewer, ..Transport::default() }, "overhead"),
+        (Transport { connection: no_window, ..Transport::default() }, "initial_window"),
+    ] {
+        let error = Simulation::new(lone(transport)).err().unwrap().to_string();
+        assert!(error.contains(field), "{error}");
+    }
+}
