@@ -154,6 +154,7 @@ fn federation(clients: u32, cohort: u32, rounds: u32, protocol: Protocol) -> Fed
         latency: Span::from_millis(20 + class),
         latency_jitter: None,
         transport: Transport::default(),
+        radio: Radio::default(),
     };
     let work = Work {
         flops: 50_000_000_000_000,

@@ -19,7 +19,7 @@
 //! ```
 //! use fedreplay_sim::{
 //!     Availability, Candidates, Client, Detail, Device, Dropout, Federation, Interruption, Link, MemoryPolicy, Network,
-//!     Protocol, Rate, Record, Seed, Selection, Server, Simulation, Span, Step, Stragglers, Synchronous, Transport, Work,
+//!     Protocol, Radio, Rate, Record, Seed, Selection, Server, Simulation, Span, Step, Stragglers, Synchronous, Transport, Work,
 //! };
 //!
 //! let laptop = Device {
@@ -38,6 +38,7 @@
 //!     latency: Span::ZERO,
 //!     latency_jitter: None,
 //!     transport: Transport::default(),
+//!     radio: Radio::default(),
 //! };
 //! // One second of download, two of training, two of upload.
 //! let work = Work {
@@ -109,7 +110,7 @@ pub mod published {
 
 pub use client::{
     ALL_TARGETS, Availability, Client, Crashes, Device, DeviceSpec, Diurnal, Dropout, Interruption, Link, LoraTraining,
-    ModelShape, Precision, RegionCut, Stage, Target, Traffic, Work,
+    ModelShape, Precision, Radio, RegionCut, Stage, Target, Traffic, Work,
 };
 pub use federation::Federation;
 pub use kernel::{Class, Span, Time};

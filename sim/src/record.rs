@@ -293,6 +293,12 @@ pub struct TaskRecord {
     pub training_ns: u64,
     /// [mJ] -- Energy of the device from dispatch to end.
     pub energy_mj: u64,
+    /// [mJ] -- Part of it until the model had arrived: waiting, and receiving.
+    pub download_mj: u64,
+    /// [mJ] -- Part of it from then to the end of training.
+    pub training_mj: u64,
+    /// [mJ] -- Part of it after training: waiting, and sending. Each part is rounded down by itself.
+    pub upload_mj: u64,
 }
 
 /// Reason why a round produced no model version.

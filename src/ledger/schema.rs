@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 /// Version of all table schemas together. A change of any column increases it, once per version of the program.
 ///
 /// Version 4 is that of fedreplay 0.1.0, and of the development after it, in which times became signed. Version 5 has the error
-/// of aggregations.
+/// of aggregations, bytes on the wire and energy by phase.
 pub const SCHEMA_VERSION: u32 = 5;
 
 /// First version with table `aggregation`.

@@ -59,9 +59,14 @@ table! {
         staleness: Option<u32>, "versions", "server models made between dispatch and aggregation";
         bytes_down: u64, "B", "bytes received by the client; the most that they can be where they depend on what was trained";
         bytes_up: u64, "B", "bytes sent by the client; likewise";
+        wire_bytes_down: u64, "B", "what `bytes_down` were on the wire, with the headers of the link's transport";
+        wire_bytes_up: u64, "B", "what `bytes_up` were on the wire, likewise";
         compute_flops: u64, "FLOP", "operations that were done, by the cost model";
         training_ns: u64, "ns", "virtual time that the device trained";
         energy_mj: u64, "mJ", "energy spent by the device on the task";
+        download_mj: u64, "mJ", "part of `energy_mj` until the model had arrived: waiting and receiving";
+        training_mj: u64, "mJ", "part of `energy_mj` from then to the end of training";
+        upload_mj: u64, "mJ", "part of `energy_mj` after training: waiting and sending; each part is rounded down by itself";
         steps: Option<u32>, "steps", "optimizer steps taken";
         tokens: Option<u64>, "tokens", "tokens processed, prompt included";
         target_tokens: Option<u64>, "tokens", "tokens that the loss was taken on";
@@ -98,6 +103,8 @@ table! {
         in_flight: u32, "tasks", "tasks still running at the round's end";
         bytes_down: u64, "B", "bytes from the server, of the tasks that ended";
         bytes_up: u64, "B", "bytes to the server, of the tasks that ended";
+        wire_bytes_down: u64, "B", "what `bytes_down` were on the wire, with the headers of the links' transport";
+        wire_bytes_up: u64, "B", "what `bytes_up` were on the wire, likewise";
         train_loss: Option<f64>, "nats/token or nats/pair", "weighted mean of the counted tasks' training losses; per pair under preference training";
         update_norm: Option<f64>, "1", "L2 norm of the aggregated update; null where the round has changed the base";
         aggregation_error: Option<f64>, "1", "distance of the aggregated product B A from the mean of the products that were aggregated, relative to that mean, over all modules; null with stale or discounted updates, with privacy, under a robust rule, and where no products are aggregated";

@@ -160,6 +160,14 @@ impl TableView {
         if self.has(column) { self.numbers(column) } else { Ok(vec![None; self.len()]) }
     }
 
+    /// Returns a column of whole numbers; nulls if the table is of an older version without it.
+    ///
+    /// # Errors
+    /// If the column is not of whole numbers, or holds a negative one.
+    pub fn newer_counts(&self, column: &str) -> Result<Vec<Option<u64>>, LedgerError> {
+        if self.has(column) { self.counts_or_none(column) } else { Ok(vec![None; self.len()]) }
+    }
+
     /// Whether the table has a column; older versions have fewer.
     fn has(&self, column: &str) -> bool {
         self.rows.column_by_name(column).is_some()

@@ -9,7 +9,7 @@ pub fn section(run: &RunRecord) -> Section {
     let figures = if run.rounds.counted.is_empty() {
         vec![]
     } else {
-        [Some(traffic(run)), energy(run)].into_iter().flatten().collect()
+        [Some(traffic(run)), energy(run), energy_by_phase(run)].into_iter().flatten().collect()
     };
     Section { title: "What it cost: traffic and energy", figures }
 }
@@ -22,30 +22,83 @@ fn axes(run: &RunRecord, groups: &Groups) -> Vec<Column> {
     ]
 }
 
-/// Returns the chart of bytes by round.
+/// Returns the chart of bytes by round; with headers on the wire where links have any.
 fn traffic(run: &RunRecord) -> Figure {
-    let groups = Groups::of(run.rounds.counted.len());
+    let rounds = &run.rounds;
+    let groups = Groups::of(rounds.counted.len());
     let mut columns = axes(run, &groups);
-    columns.push(Column::numbers(
-        "down_bytes",
-        "from the server",
-        "B",
-        groups.sum(|row| run.rounds.bytes_down.value(row) as f64),
-    ));
-    columns.push(Column::numbers(
-        "up_bytes",
-        "to the server",
-        "B",
-        groups.sum(|row| run.rounds.bytes_up.value(row) as f64),
-    ));
+    let mut drawn = Vec::new();
+    let mut caption =
+        "Bytes that moved, completed transfers or not, in the round that recorded the task (`rounds`).".to_owned();
+    let ways = [
+        (
+            ["down_bytes", "from the server"],
+            ["down_header_bytes", "headers from the server"],
+            &rounds.bytes_down,
+            &rounds.wire_bytes_down,
+        ),
+        (
+            ["up_bytes", "to the server"],
+            ["up_header_bytes", "headers to the server"],
+            &rounds.bytes_up,
+            &rounds.wire_bytes_up,
+        ),
+    ];
+    for ([name, title], [headers_name, headers_title], bytes, on_wire) in ways {
+        columns.push(Column::numbers(name, title, "B", groups.sum(|row| bytes.value(row) as f64)));
+        drawn.push(name);
+        let headers: Vec<u64> = bytes
+            .values()
+            .iter()
+            .zip(on_wire)
+            .map(|(&bytes, wire)| wire.map_or(0, |wire| wire - bytes.min(wire)))
+            .collect();
+        if headers.iter().any(|&headers| headers > 0) {
+            columns.push(Column::numbers(headers_name, headers_title, "B", groups.sum(|row| headers[row] as f64)));
+            drawn.push(headers_name);
+        }
+    }
+    if drawn.len() > ways.len() {
+        caption.push_str(" Headers are what the links' transport adds to messages on the wire.");
+    }
     Figure {
         id: "traffic",
         title: "Traffic".into(),
-        caption: "Bytes that moved, completed transfers or not, in the round that recorded the task (`rounds`).".into(),
-        draw: Draw::Bars { x: "round", y: vec!["down_bytes", "up_bytes"], stacked: true },
+        caption,
+        draw: Draw::Bars { x: "round", y: drawn, stacked: true },
         columns,
         notes: groups.note("bytes are added up").into_iter().collect(),
     }
+}
+
+/// Returns the chart of energy by phase. `None` if no device has power, or the run is of a version without these figures.
+fn energy_by_phase(run: &RunRecord) -> Option<Figure> {
+    let tasks = &run.tasks;
+    let phases = [
+        ("download_joules", "until the model had arrived", &tasks.download_mj),
+        ("training_joules", "from then to the end of training", &tasks.training_mj),
+        ("upload_joules", "after training", &tasks.upload_mj),
+    ];
+    if !phases.iter().any(|(.., energy)| energy.iter().flatten().any(|&energy| energy > 0)) {
+        return None;
+    }
+    let groups = Groups::of(run.rounds.counted.len());
+    let mut columns = axes(run, &groups);
+    for (name, title, energy) in phases {
+        let rounds = run.round_tasks.iter().map(|tasks| energy[tasks.clone()].iter().flatten().sum::<u64>());
+        let joules: Vec<f64> = rounds.map(|mj| mj as f64 / 1e3).collect();
+        columns.push(Column::numbers(name, title, "J", groups.sum(|round| joules[round])));
+    }
+    Some(Figure {
+        id: "energy_by_phase",
+        title: "Energy of devices, by phase".into(),
+        caption: "Energy of all tasks until the model had arrived, until they were trained, and after that: of waiting, the radio and training \
+                  (`tasks.download_mj`, `training_mj`, `upload_mj`)."
+            .into(),
+        draw: Draw::Bars { x: "round", y: phases.map(|(name, ..)| name).to_vec(), stacked: true },
+        columns,
+        notes: groups.note("all is added up").into_iter().collect(),
+    })
 }
 
 /// Returns the chart of energy, or of device time if the scenario states no power. `None` if no task was recorded.

@@ -1,6 +1,16 @@
 //! Formatting of numbers for people: bytes, durations, losses and rates, each in a unit of suitable size.
 
 use super::figure::rounded;
+use crate::results::Moved;
+
+/// Formats bytes in both directions, and what they were on the wire if that is more.
+pub fn moved(moved: &Moved) -> String {
+    let messages = format!("{} down, {} up", bytes(moved.down), bytes(moved.up));
+    if moved.wire_down <= moved.down && moved.wire_up <= moved.up {
+        return messages;
+    }
+    format!("{messages}; on the wire {} down, {} up", bytes(moved.wire_down), bytes(moved.wire_up))
+}
 
 /// Formats a number of bytes with one decimal place.
 pub fn bytes(count: u64) -> String {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use fedreplay_sim::Tally;
+use fedreplay_sim::{RoundRecord, Tally, TaskRecord};
+use serde::{Deserialize, Serialize};
 
 use super::record::{RunRecord, span_ns};
+use crate::ledger::{RoundRow, TaskRow};
 
 /// Costs of the tasks that a round recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -46,20 +48,59 @@ impl RoundCosts {
 }
 
 /// [byte] -- Numbers of bytes in the two directions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
-    /// From the server, or an aggregator below it.
+    /// Messages from the server, or an aggregator below it.
+    #[serde(rename = "bytes_down")]
     pub down: u64,
-    /// To the server, or an aggregator below it.
+    /// Messages to the server, or an aggregator below it.
+    #[serde(rename = "bytes_up")]
     pub up: u64,
+    /// The former on the wire, with the transport's headers; 0 in summaries of versions that did not model them.
+    #[serde(rename = "wire_bytes_down", default)]
+    pub wire_down: u64,
+    /// The latter on the wire.
+    #[serde(rename = "wire_bytes_up", default)]
+    pub wire_up: u64,
 }
 
 impl Moved {
+    /// Returns these messages without any headers.
+    pub fn without_headers(down: u64, up: u64) -> Self {
+        Self { down, up, wire_down: down, wire_up: up }
+    }
+
+    /// Applies `join` to both values of each number.
+    fn joined(self, other: Self, join: fn(u64, u64) -> u64) -> Self {
+        Self {
+            down: join(self.down, other.down),
+            up: join(self.up, other.up),
+            wire_down: join(self.wire_down, other.wire_down),
+            wire_up: join(self.wire_up, other.wire_up),
+        }
+    }
+
     fn add(&mut self, other: Self) {
-        self.down = self.down.saturating_add(other.down);
-        self.up = self.up.saturating_add(other.up);
+        *self = self.joined(other, u64::saturating_add);
     }
 }
+
+macro_rules! moved_by {
+    ($($record:ident),+) => {$(
+        impl From<&$record> for Moved {
+            fn from(record: &$record) -> Self {
+                Self {
+                    down: record.bytes_down,
+                    up: record.bytes_up,
+                    wire_down: record.wire_bytes_down,
+                    wire_up: record.wire_bytes_up,
+                }
+            }
+        }
+    )+};
+}
+
+moved_by!(TaskRecord, RoundRecord, TaskRow, RoundRow);
 
 /// Sum of the bytes that a run moved, over all its rounds and tasks.
 ///
@@ -89,7 +130,7 @@ impl Traffic {
         let mut total = Moved::default();
         for (aggregator, rounds) in &self.of_rounds {
             let tasks = self.of_tasks.get(aggregator).copied().unwrap_or_default();
-            total.add(Moved { down: rounds.down.max(tasks.down), up: rounds.up.max(tasks.up) });
+            total.add(rounds.joined(tasks, u64::max));
         }
         // An aggregator whose first round did not end before the run did.
         for (aggregator, tasks) in &self.of_tasks {
@@ -109,20 +150,20 @@ mod tests {
     fn tasks_that_the_runs_end_called_off_and_transfers_of_edges_are_counted_once() {
         let mut traffic = Traffic::default();
         // An edge with two tasks, of which one ended with its round and one with the run.
-        traffic.add_task(1, Moved { down: 10, up: 10 });
-        traffic.add_task(1, Moved { down: 10, up: 3 });
-        traffic.add_round(1, Moved { down: 10, up: 10 });
+        traffic.add_task(1, Moved::without_headers(10, 10));
+        traffic.add_task(1, Moved::without_headers(10, 3));
+        traffic.add_round(1, Moved::without_headers(10, 10));
         // An edge whose only task ended with the run.
-        traffic.add_task(2, Moved { down: 5, up: 0 });
+        traffic.add_task(2, Moved::without_headers(5, 0));
         // The server's round has the transfers of both edges.
-        traffic.add_round(0, Moved { down: 20, up: 10 });
-        assert_eq!(traffic.total(), Moved { down: 45, up: 23 });
+        traffic.add_round(0, Moved::without_headers(20, 10));
+        assert_eq!(traffic.total(), Moved::without_headers(45, 23));
     }
 
     #[test]
     fn rounds_are_enough_if_tasks_were_not_recorded() {
         let mut traffic = Traffic::default();
-        traffic.add_round(0, Moved { down: 7, up: 6 });
-        assert_eq!(traffic.total(), Moved { down: 7, up: 6 });
+        traffic.add_round(0, Moved::without_headers(7, 6));
+        assert_eq!(traffic.total(), Moved::without_headers(7, 6));
     }
 }

@@ -96,17 +96,25 @@ fn total(column: &UInt32Array) -> u64 {
     column.iter().flatten().map(u64::from).sum()
 }
 
+/// Returns messages with what they were on the wire; `None` in older versions, which modeled no headers.
+fn with_headers([down, up]: [u64; 2], [wire_down, wire_up]: [Option<u64>; 2]) -> Moved {
+    Moved { down, up, wire_down: wire_down.unwrap_or(down), wire_up: wire_up.unwrap_or(up) }
+}
+
 /// Adds up the bytes that moved.
 fn moved(run: &RunRecord) -> Moved {
     let mut traffic = Traffic::default();
     let rounds = &run.rounds;
     for round in 0..rounds.aggregator.len() {
-        let moved = Moved { down: rounds.bytes_down.value(round), up: rounds.bytes_up.value(round) };
+        let messages = [rounds.bytes_down.value(round), rounds.bytes_up.value(round)];
+        let moved =
+            with_headers(messages, [&rounds.wire_bytes_down, &rounds.wire_bytes_up].map(|column| column[round]));
         traffic.add_round(rounds.aggregator.value(round), moved);
     }
     let tasks = &run.tasks;
     for task in 0..tasks.aggregator.len() {
-        let moved = Moved { down: tasks.bytes_down.value(task), up: tasks.bytes_up.value(task) };
+        let messages = [tasks.bytes_down.value(task), tasks.bytes_up.value(task)];
+        let moved = with_headers(messages, [&tasks.wire_bytes_down, &tasks.wire_bytes_up].map(|column| column[task]));
         traffic.add_task(tasks.aggregator.value(task), moved);
     }
     traffic.total()

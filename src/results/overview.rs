@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::costs::Moved;
 use super::fairness::Fairness;
 use super::losses::Learning;
 use super::main_figures::MainFigures;
@@ -125,8 +126,8 @@ pub struct Overview {
     pub series: Vec<Series>,
     /// Number of tasks, by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
-    pub bytes_down: u64,
-    pub bytes_up: u64,
+    #[serde(flatten)]
+    pub moved: Moved,
     /// [kWh] -- Energy spent by all devices; `None` if they have no power figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_kwh: Option<f64>,
@@ -159,8 +160,7 @@ impl Overview {
             essentials: RunEssentials::new(&run.folder, &run.manifest, RoundsEnd::of(&run), &learning),
             series: series(&run),
             outcomes,
-            bytes_down: figures.moved.down,
-            bytes_up: figures.moved.up,
+            moved: figures.moved,
             energy_kwh: figures.energy_kwh.filter(|&kwh| kwh > 0.0),
             fairness: figures.fairness,
             devices: participants::by_device(&run),

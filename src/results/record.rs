@@ -14,12 +14,13 @@ use crate::ledger::{EvaluationRow, LOSSES, LedgerError, Manifest, RoundEnd, RunT
 macro_rules! columns {
     ($(#[$meta:meta])* $name:ident {
         $($column:ident: $array:ty,)+
-    } $(names { $($named:ident: $value:ty,)+ })? $(newer { $($newer:ident,)+ })?) => {
+    } $(names { $($named:ident: $value:ty,)+ })? $(newer { $($newer:ident,)+ })? $(newer counts { $($count:ident,)+ })?) => {
         $(#[$meta])*
         pub struct $name {
             $(pub $column: $array,)+
             $($(pub $named: Vec<$value>,)+)?
             $($(pub $newer: Vec<Option<f64>>,)+)?
+            $($(pub $count: Vec<Option<u64>>,)+)?
         }
 
         impl $name {
@@ -28,6 +29,7 @@ macro_rules! columns {
                     $($column: table.array(stringify!($column))?,)+
                     $($($named: table.values(stringify!($named))?,)+)?
                     $($($newer: table.newer_numbers(stringify!($newer))?,)+)?
+                    $($($count: table.newer_counts(stringify!($count))?,)+)?
                 })
             }
         }
@@ -58,6 +60,12 @@ columns! {
     } names {
         outcome: Outcome,
         fate: Tally,
+    } newer counts {
+        wire_bytes_down,
+        wire_bytes_up,
+        download_mj,
+        training_mj,
+        upload_mj,
     }
 }
 
@@ -85,6 +93,9 @@ columns! {
         status: RoundEnd,
     } newer {
         aggregation_error,
+    } newer counts {
+        wire_bytes_down,
+        wire_bytes_up,
     }
 }
 

@@ -42,8 +42,8 @@ pub struct Summary {
     pub tasks_dropped: u64,
     pub tasks_late: u64,
     pub tasks_cancelled: u64,
-    pub bytes_down: u64,
-    pub bytes_up: u64,
+    #[serde(flatten)]
+    pub moved: Moved,
     /// Privacy spent; `None` without differential privacy.
     pub privacy: Option<Spent>,
 }
@@ -130,17 +130,15 @@ impl Totals {
         for task in &chunk.tasks {
             self.measures_pairs |= task.preference_accuracy.is_some();
             self.tasks.add(task.fate);
-            self.traffic.add_task(task.aggregator, Moved { down: task.bytes_down, up: task.bytes_up });
+            self.traffic.add_task(task.aggregator, task.into());
         }
-        let moved = Moved { down: chunk.round.bytes_down, up: chunk.round.bytes_up };
-        self.traffic.add_round(chunk.round.aggregator, moved);
+        self.traffic.add_round(chunk.round.aggregator, (&chunk.round).into());
     }
 
     /// Returns the summary of a run that ends now.
     pub fn summary(self, run: PathBuf, digest: Digest, began: Instant) -> Summary {
         let before = self.before.and_then(|before| before.ranking);
         let after = self.after.and_then(|after| after.ranking);
-        let moved = self.traffic.total();
         Summary {
             run,
             digest,
@@ -160,8 +158,7 @@ impl Totals {
             tasks_dropped: self.tasks.of(Tally::Dropped),
             tasks_late: self.tasks.of(Tally::Late),
             tasks_cancelled: self.tasks.of(Tally::Cancelled),
-            bytes_down: moved.down,
-            bytes_up: moved.up,
+            moved: self.traffic.total(),
             privacy: None,
         }
     }

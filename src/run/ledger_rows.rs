@@ -182,9 +182,14 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         staleness: task.counted_in_version.map(|_| task.staleness),
         bytes_down: task.bytes_down,
         bytes_up: task.bytes_up,
+        wire_bytes_down: task.wire_bytes_down,
+        wire_bytes_up: task.wire_bytes_up,
         compute_flops: task.compute_flops,
         training_ns: task.training_ns,
         energy_mj: task.energy_mj,
+        download_mj: task.download_mj,
+        training_mj: task.training_mj,
+        upload_mj: task.upload_mj,
         ..TaskRow::default()
     }
 }
@@ -282,6 +287,8 @@ pub fn timed_round(round: &RoundRecord, number: u32) -> RoundRow {
         in_flight: round.in_flight,
         bytes_down: round.bytes_down,
         bytes_up: round.bytes_up,
+        wire_bytes_down: round.wire_bytes_down,
+        wire_bytes_up: round.wire_bytes_up,
         ..RoundRow::default()
     }
 }

@@ -100,8 +100,8 @@ pub struct PlanSummary {
     pub outcomes: BTreeMap<&'static str, u64>,
     /// [versions] -- Mean staleness of the updates that counted.
     pub staleness_mean: Option<f64>,
-    pub bytes_down: u64,
-    pub bytes_up: u64,
+    #[serde(flatten)]
+    pub moved: Moved,
     /// [FLOP] -- Work of all devices.
     pub compute_flops: f64,
     /// [FLOP] -- Work of the tasks that counted, which is what a run trains.
@@ -352,7 +352,7 @@ impl Figures {
         }
         summary.tasks += 1;
         *summary.outcomes.entry(task.outcome.name()).or_default() += 1;
-        self.traffic.add_task(task.aggregator, Moved { down: task.bytes_down, up: task.bytes_up });
+        self.traffic.add_task(task.aggregator, task.into());
         summary.compute_flops += task.compute_flops as f64;
         // Sums over millions of tasks may need more than 64 bits.
         self.training_ns += u128::from(task.training_ns);
@@ -363,7 +363,7 @@ impl Figures {
     /// Adds a round that has ended.
     fn add_round(&mut self, round: &RoundRecord) {
         self.summary.rounds += 1;
-        self.traffic.add_round(round.aggregator, Moved { down: round.bytes_down, up: round.bytes_up });
+        self.traffic.add_round(round.aggregator, round.into());
         self.summary.simulated_ns = round.closed_at.0;
         self.round_ns.push(round.closed_at.0 - round.opened_at.0);
         if let RoundStatus::Failed(failure) = round.status {
@@ -383,9 +383,7 @@ impl Figures {
             self.summary.tasks_per_client_max = self.summary.tasks_per_client_max.max(asked);
         }
         let counted = self.summary.outcomes.get(Outcome::Counted.name()).copied().unwrap_or(0);
-        let moved = self.traffic.total();
-        self.summary.bytes_down = moved.down;
-        self.summary.bytes_up = moved.up;
+        self.summary.moved = self.traffic.total();
         // From [ns] to [h], and from [mJ] to [kWh].
         self.summary.training_hours = self.training_ns as f64 / 3.6e12;
         self.summary.busy_hours = self.busy_ns as f64 / 3.6e12;

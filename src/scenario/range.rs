@@ -109,6 +109,19 @@ pub fn up_to_five<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::
     checked(deserializer, "from 0 to 5", |value| (0.0..=5.0).contains(&value))
 }
 
+/// Reads a number in [1, 1000].
+pub fn one_to_a_thousand<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    checked(deserializer, "from 1 to 1000", |value| (1.0..=1000.0).contains(&value))
+}
+
+/// Reads an integer from 0 to 100.
+pub fn up_to_a_hundred<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        value @ 0..=100 => Ok(value),
+        value => Err(D::Error::custom(format!("{value} is out of range: it must be from 0 to 100"))),
+    }
+}
+
 /// Reads a finite number above 0, or `None`.
 pub fn positive_or_none<'de, D: Deserializer<'de>, T: From<Option<f64>>>(deserializer: D) -> Result<T, D::Error> {
     match Option::<f64>::deserialize(deserializer)? {

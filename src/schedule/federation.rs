@@ -9,6 +9,7 @@ use super::client_facts::{ClientFacts, Clients};
 use super::placement::{DeviceClass, Place};
 use super::protocol::server;
 use super::protocol::{capacity, probability};
+use super::transport::{radio, transport};
 use crate::scenario::schema;
 use crate::scenario::schema::{AttackTiming, Network, ScenarioSpec};
 
@@ -97,6 +98,8 @@ fn link(link: &schema::Link, jitters: &mut Jitters) -> sim::Link {
         up: sim::Rate::from_bits_per_s(link.up.0),
         latency: Span(link.latency.0),
         latency_jitter: link.latency_jitter.map(|jitter| jitters.log_normal(jitter.median.0, jitter.sigma)),
+        transport: link.transport.as_ref().map(transport).unwrap_or_default(),
+        radio: link.radio.as_ref().map(radio).unwrap_or_default(),
     }
 }
 

@@ -9,6 +9,7 @@ mod protocol;
 mod task_cost;
 mod timeline;
 mod trace;
+mod transport;
 
 pub use client_facts::{ClientFacts, Clients};
 pub use federation::federation;

@@ -366,7 +366,14 @@ fn blank() -> schema::DeviceClassSpec {
 
 /// Returns a link without any known value; its capacities of 0 mark it as incomplete.
 fn blank_link() -> schema::Link {
-    schema::Link { down: Rate(0), up: Rate(0), latency: Duration(0), latency_jitter: None }
+    schema::Link {
+        down: Rate(0),
+        up: Rate(0),
+        latency: Duration(0),
+        latency_jitter: None,
+        transport: None,
+        radio: None,
+    }
 }
 
 /// Returns the link class of a client with this row of the trace, or `None` if it is that of its group.

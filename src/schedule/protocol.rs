@@ -4,6 +4,7 @@ use fedreplay_sim as sim;
 use fedreplay_sim::{Probability, Span, Time};
 
 use super::client_facts::Clients;
+use super::transport::transport;
 use crate::scenario::schema;
 use crate::scenario::schema::{AggregationSpec, Discount, Protocol, ScenarioSpec, Selection};
 
@@ -130,6 +131,7 @@ fn edge_link(edge: &schema::Edge) -> sim::EdgeLink {
         down: sim::Rate::from_bits_per_s(edge.down.0),
         up: sim::Rate::from_bits_per_s(edge.up.0),
         latency: Span(edge.latency.0),
+        transport: edge.transport.as_ref().map(transport).unwrap_or_default(),
         egress: capacity(&edge.downlink),
         ingress: capacity(&edge.uplink),
     }

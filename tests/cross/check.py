@@ -39,6 +39,8 @@ PLANTED = {
         "dropped": "dropped + 1",
         "bytes_down": "bytes_down + 1",
         "bytes_up": "bytes_up + 1",
+        "wire_bytes_down": "wire_bytes_down + 1",
+        "wire_bytes_up": "wire_bytes_up + 1",
         "train_loss": "train_loss + 1e-7",
         "update_norm": "update_norm + 1e-4",
         "aggregation_error": "aggregation_error + 1e-9",
@@ -191,7 +193,7 @@ def ledger_sums(table, run):
             own = tasks[row["until"] - row["task_rows"] : row["until"]]
             pairs.append((row[figure], sum(condition(task) for task in own)))
         table.line(f"rounds.{figure}", "DuckDB", pairs, 0)
-    for figure in ("bytes_down", "bytes_up"):
+    for figure in ("bytes_down", "bytes_up", "wire_bytes_down", "wire_bytes_up"):
         pairs = []
         for row in rounds:
             if row["merged_versions"] is None:

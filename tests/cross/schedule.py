@@ -56,16 +56,17 @@ def transfers(run):
            FROM {tasks} t JOIN {population} p USING (client) ORDER BY task"""
     )
     assert re.search(r"network: ServerLink", run.scenario) and "latency_jitter: Some" not in run.scenario
+    assert "handshakes" not in run.scenario, "SimGrid's links have no handshakes and no slow start of their own"
     ways = {"downlink": [], "uplink": []}
     for row in rows:
         assert row["download_done_at_ns"] is not None, "a download was broken off"
         assert row["upload_done_at_ns"] is not None or row["bytes_up"] == 0, "an upload was broken off"
         ways["downlink"].append(
-            Transfer(row["dispatched_at_ns"], row["download_done_at_ns"], row["latency_ns"], row["bytes_down"], row["down"])
+            Transfer(row["dispatched_at_ns"], row["download_done_at_ns"], row["latency_ns"], row["wire_bytes_down"], row["down"])
         )
         if row["upload_done_at_ns"] is not None:
             ways["uplink"].append(
-                Transfer(row["training_done_at_ns"], row["upload_done_at_ns"], row["latency_ns"], row["bytes_up"], row["up"])
+                Transfer(row["training_done_at_ns"], row["upload_done_at_ns"], row["latency_ns"], row["wire_bytes_up"], row["up"])
             )
     return ways
 

@@ -73,6 +73,7 @@ mod tool_dialogues;
 mod traced;
 mod traces;
 mod training;
+mod transport;
 mod trust;
 mod values;
 mod views;

@@ -63,6 +63,17 @@ pub struct Link {
     pub latency_jitter: Option<Quantiles>,
     /// Transport protocol.
     pub transport: Transport,
+    /// Energy of the device's radio.
+    pub radio: Radio,
+}
+
+/// Energy that a device spends on each bit that it receives or sends, in addition to the power of the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Radio {
+    /// [pJ/bit] -- Of a bit received.
+    pub down_pj_per_bit: u64,
+    /// [pJ/bit] -- Of a bit sent.
+    pub up_pj_per_bit: u64,
 }
 
 impl Link {

@@ -1,4 +1,4 @@
-//! What a transport protocol adds to a transfer: bytes of headers, and time until a new connection has its rate.
+//! Costs of transport protocols: bytes of headers, and time until a new connection has its rate.
 
 use serde::{Deserialize, Serialize};
 

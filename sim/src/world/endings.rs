@@ -133,10 +133,8 @@ impl World {
     fn task_record(&self, task: &Task, outcome: Outcome, version: Option<u32>, now: Time) -> TaskRecord {
         let ended_at = happened(task.upload_done_at).unwrap_or(now);
         let (compute_flops, training_ns) = self.compute_done(task, ended_at);
-        let device = self.federation.device(task.client);
-        // Milliwatts times nanoseconds are picojoules: busy power while training, idle power for the rest.
-        let picojoule = u128::from(ended_at.since(task.dispatched_at).0 - training_ns) * u128::from(device.idle_mw)
-            + u128::from(training_ns) * u128::from(device.busy_mw);
+        let energy = self.energy_of(task, ended_at, training_ns);
+        let [download_mj, training_mj, upload_mj] = energy.map(|phase| (phase / PJ_PER_MJ) as u64);
         let counts = matches!(outcome, Outcome::Counted | Outcome::Stale);
         TaskRecord {
             task: task.id,
@@ -159,8 +157,27 @@ impl World {
             wire_bytes_up: task.wire_bytes_up,
             compute_flops,
             training_ns,
-            energy_mj: (picojoule / 1_000_000_000) as u64,
+            energy_mj: (energy.iter().sum::<u128>() / PJ_PER_MJ) as u64,
+            download_mj,
+            training_mj,
+            upload_mj,
         }
+    }
+
+    /// [pJ] -- Returns the energy of a task that ended at `ended_at`: until it had the model, until it was trained, and after that. The
+    /// device has its busy power while it trains, for `training_ns` in all, and its idle power for the rest.
+    fn energy_of(&self, task: &Task, ended_at: Time, training_ns: u64) -> [u128; 3] {
+        let device = self.federation.device(task.client);
+        let radio = self.federation.link(task.client).radio;
+        let down_at = task.download_done_at.min(ended_at);
+        let trained_at = task.training_done_at.min(ended_at).max(down_at);
+        [
+            energy(device.idle_mw, down_at.since(task.dispatched_at).0)
+                + energy_of_bits(task.wire_bytes_down, radio.down_pj_per_bit),
+            energy(device.idle_mw, trained_at.since(down_at).0 - training_ns) + energy(device.busy_mw, training_ns),
+            energy(device.idle_mw, ended_at.since(trained_at).0)
+                + energy_of_bits(task.wire_bytes_up, radio.up_pj_per_bit),
+        ]
     }
 
     /// Returns the number of versions that its aggregator has made since the task was dispatched.
@@ -180,6 +197,19 @@ impl World {
         (flops as u64, trained)
     }
 }
+
+/// [pJ] -- Returns the energy of a power over a time: milliwatts times nanoseconds are picojoules.
+fn energy(milliwatts: u32, ns: u64) -> u128 {
+    u128::from(milliwatts) * u128::from(ns)
+}
+
+/// [pJ] -- Returns the energy of bytes on a radio.
+fn energy_of_bits(bytes: u64, pj_per_bit: u64) -> u128 {
+    8 * u128::from(bytes) * u128::from(pj_per_bit)
+}
+
+/// [pJ/mJ] -- Picojoules in a millijoule.
+const PJ_PER_MJ: u128 = 1_000_000_000;
 
 /// Returns the time, or `None` if the step has not happened.
 fn happened(at: Time) -> Option<Time> {

@@ -60,6 +60,29 @@ fn an_interrupted_message_continues_with_headers_of_its_own() {
     }
 }
 
+/// Until 1.5002 s it receives 1,500,200 bytes at 100 nJ/bit and 1 W, then it trains 2 s at 10 W, and sends as much until 6.5006 s at 400
+/// nJ/bit.
+#[test]
+fn each_phase_has_its_energy() {
+    let mut world = lone(Transport { overhead: HALF_MORE, ..Transport::default() });
+    world.links[0].radio = Radio { down_pj_per_bit: 100_000, up_pj_per_bit: 400_000 };
+    let task = play(world.clone()).tasks[0];
+    assert_eq!(task.download_mj, 1_500 + 1_200);
+    assert_eq!(task.training_mj, 20_000);
+    assert_eq!(task.upload_mj, 3_000 + 4_801);
+    // 2,700.36 + 20,000 + 7,801.04 mJ.
+    assert_eq!(task.energy_mj, 30_501);
+    // A client that leaves at 2.5002 s has trained for a second.
+    world.availabilities[0] = Availability::Trace {
+        online: vec![(Time::ZERO, Time(2_500_200_000)), (Time::from_secs(9), Time::from_secs(99))],
+        period: None,
+    };
+    world.interruption = Interruption::Abandon;
+    let left = play(world).tasks[0];
+    assert_eq!(left.outcome, Outcome::Left);
+    assert_eq!([left.download_mj, left.training_mj, left.upload_mj], [2_700, 10_000, 0]);
+}
+
 /// Two clients share 1 MB/s of the server: it carries their headers too.
 #[test]
 fn headers_share_the_servers_link() {

@@ -59,6 +59,7 @@ pub fn link(down_bits: u64, up_bits: u64) -> Link {
         latency: Span::ZERO,
         latency_jitter: None,
         transport: Transport::default(),
+        radio: Radio::default(),
     }
 }
 

@@ -86,7 +86,7 @@ fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
         lines.push(("staleness", format!("{staleness:.2} versions on average")));
     }
     lines.extend([
-        ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
+        ("moved", units::moved(&summary.moved)),
         ("devices", format!("{:.1} hours training, {:.1} hours on tasks", summary.training_hours, summary.busy_hours)),
         ("energy", format!("{:.3} kWh", summary.energy_kwh)),
     ]);

@@ -68,8 +68,7 @@ fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
     let asked = overview.clients_asked;
     let counted = overview.clients_counted;
     lines.push(("participation", format!("{asked} of {} clients asked, {counted} counted", overview.clients)));
-    lines
-        .push(("moved", format!("{} down, {} up", units::bytes(overview.bytes_down), units::bytes(overview.bytes_up))));
+    lines.push(("moved", units::moved(&overview.moved)));
     if let Some(energy) = overview.energy_kwh {
         lines.push(("energy", format!("{energy:.3} kWh")));
     }

@@ -37,7 +37,7 @@ pub fn print(summary: &Summary, as_json: bool) {
                 summary.tasks_cancelled
             ),
         ),
-        ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
+        ("moved", units::moved(&summary.moved)),
         ("run", summary.run.display().to_string()),
         ("digest", summary.digest.to_string()),
     ]);

@@ -48,7 +48,7 @@ fn line(first: &[CellRun], cells: &[CellRun], published: Option<&str>) -> String
     let before = Estimate::of(cells.iter().filter_map(|cell| cell.summary.loss_before));
     let after = Estimate::of(cells.iter().filter_map(loss_after));
     let took = Estimate::of(cells.iter().map(|cell| cell.summary.simulated_ns as f64));
-    let up = Estimate::of(cells.iter().map(|cell| cell.summary.bytes_up as f64));
+    let up = Estimate::of(cells.iter().map(|cell| cell.summary.moved.up as f64));
     // Cells of both settings are in the order of the seeds, so that equal places have equal seeds.
     let pairs = first.iter().zip(cells).filter_map(|(first, cell)| Some(loss_after(cell)? - loss_after(first)?));
     let is_first = first[0].setting == cells[0].setting;

@@ -20,6 +20,7 @@ mod resolve;
 mod server;
 mod timing;
 mod training;
+mod transport;
 
 pub use aggregation::{AggregationSpec, share_of};
 pub use algorithm::{
@@ -43,6 +44,7 @@ pub use server::{CandidatesSpec, Discount, Edge, MemoryPolicy, Protocol, Selecti
 pub use timing::{Counts, ModelShape, Synthetic};
 pub use training::{AccumulationSpec, AdamVariantSpec, ObjectiveSpec, OptimizerSpec, OptimizerState, ReferenceSpec};
 pub use training::{Batches, DropoutMasks, DynamicSteps};
+pub use transport::{Overhead, Radio, Transport};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

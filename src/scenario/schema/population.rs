@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::quantity::{Bandwidth, Bytes, Duration, Rate, Speed};
-use super::{day, unit};
+use super::{Radio, Transport, day, unit};
 use crate::scenario::range;
 
 /// Devices, links and behavior of the clients: named classes, and groups with shares.
@@ -94,6 +94,12 @@ pub struct Link {
     /// Random addition to the latency of each transfer.
     #[serde(default)]
     pub latency_jitter: Option<LatencyJitter>,
+    /// Transport protocol: headers, handshakes and slow start. `None`, which is not written out, moves only the messages themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
+    /// Energy of the device's radio. `None`, which is not written out, has none beyond the device's idle power.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub radio: Option<Radio>,
 }
 
 /// Log-normal addition to a latency.

@@ -8,7 +8,7 @@ use super::aggregation::AggregationSpec;
 use super::codec::CodecSpec;
 use super::fidelity::{ByFidelity, DefaultsBasis, FidelityDefault};
 use super::network::Capacity;
-use super::{one_u32, unit};
+use super::{Transport, one_u32, unit};
 use crate::scenario::range;
 
 /// Selection of clients, protocol, and connection of the server.
@@ -221,6 +221,10 @@ pub struct Edge {
     /// [time] One-way latency to the server.
     #[serde(default)]
     pub latency: Duration,
+    /// Transport protocol between edge and server. That to its clients is each link's own. `None`, which is not written out, moves only
+    /// the messages themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<Transport>,
     /// [bit/s] Capacity from the edge to all its clients together, shared max-min fairly; may be a function of time.
     pub downlink: Capacity,
     /// [bit/s] Capacity from all its clients together to the edge, shared max-min fairly; may be a function of time.

@@ -94,7 +94,7 @@ fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>
         ("rounds", format!("{} of {} clients", summary.rounds, summary.clients)),
         ("tasks", format!("{} dispatched, {counted} counted and trained", summary.tasks)),
         ("simulated time", format!("{} (from simulating its schedule)", units::clock(summary.simulated_ns))),
-        ("moved", format!("{} down, {} up", units::bytes(summary.bytes_down), units::bytes(summary.bytes_up))),
+        ("moved", units::moved(&summary.moved)),
         (
             "operations",
             format!(
