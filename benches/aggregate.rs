@@ -38,7 +38,8 @@ fn adapter(layout: &Arc<Layout>, values: u32, number: u64) -> Adapter {
 fn main() {
     let (values, clients) = (setting("VALUES", 10_000_000), setting("CLIENTS", 20));
     let module = Module { path: "m".into(), in_features: values as usize / 2, out_features: values as usize / 2 };
-    let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module] });
+    let layout =
+        Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module] });
     let server = adapter(&layout, values, 0);
     let trained: Vec<Adapter> = (1..=clients).map(|client| adapter(&layout, values, u64::from(client))).collect();
     let updates: Vec<Update> =

@@ -44,7 +44,7 @@ fn main() {
     let width = (setting("VALUES", 10_000_000) / MODULES / RANK / 2).max(1) as usize;
     let module = |number| Module { path: format!("m{number}"), in_features: width, out_features: width };
     let modules = (0..MODULES).map(module).collect();
-    let layout = Layout { rank: RANK as usize, alpha: 16.0, rank_stabilized: false, modules };
+    let layout = Layout { rank: RANK as usize, alpha: 16.0, rank_stabilized: false, has_core: false, modules };
     let sent = Sent::new(&layout, Factors::Both);
     let mut stream = Stream::new(Seed(1), Purpose::SyntheticData, 0);
     let values: Vec<f32> = (0..layout.parameters()).map(|_| stream.unit() as f32 - 0.5).collect();

@@ -23,8 +23,14 @@ struct Row {
 fn main() {
     init_process();
     let folder = PathBuf::from(std::env::args().nth(1).expect("a folder made by benches/peer/workload.py"));
-    let lora =
-        LoraSpec { rank: 1, alpha: 1.0, dropout: 0.0, target_modules: vec!["q_proj".into()], rank_stabilized: false };
+    let lora = LoraSpec {
+        rank: 1,
+        alpha: 1.0,
+        dropout: 0.0,
+        target_modules: vec!["q_proj".into()],
+        rank_stabilized: false,
+        has_core: false,
+    };
     let numerics = Numerics { threads: setting("THREADS", 1), ..Numerics::default() };
     let trainer = Trainer::load(&folder.join("model"), Precision::F32, Device::Cpu, &lora, &numerics).expect("a model");
     let rows: Vec<Row> =

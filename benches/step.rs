@@ -78,7 +78,8 @@ fn trainer(case: &Case, precision: Precision) -> Trainer {
         random::write_folder(&folder, &case.config, Seed(1)).expect("the folder is writable");
     }
     let target_modules = vec!["q_proj".into(), "v_proj".into()];
-    let lora = LoraSpec { rank: 16, alpha: 32.0, dropout: 0.0, target_modules, rank_stabilized: false };
+    let lora =
+        LoraSpec { rank: 16, alpha: 32.0, dropout: 0.0, target_modules, rank_stabilized: false, has_core: false };
     let numerics = Numerics { threads: setting("THREADS", 1), ..Numerics::default() };
     let device = match std::env::var("DEVICE").ok().and_then(|name| name.strip_prefix("cuda:")?.parse().ok()) {
         Some(index) => Device::Cuda(index),

@@ -116,7 +116,13 @@ impl Adapter {
             most = most.max(*rank);
         }
         let rank = own + most;
-        let layout = Layout { rank, alpha: rank as f64, rank_stabilized: false, modules: self.layout.modules.clone() };
+        let layout = Layout {
+            rank,
+            alpha: rank as f64,
+            rank_stabilized: false,
+            has_core: false,
+            modules: self.layout.modules.clone(),
+        };
         let mut wide = Self::zeros(Arc::new(layout));
         let scale = self.layout.scale();
         let ranges = self.layout.ranges().into_iter().zip(wide.layout.ranges()).zip(&change.modules);
@@ -279,7 +285,7 @@ mod tests {
     #[test]
     fn a_change_is_part_of_an_adapters_bytes_and_hash() {
         let modules = vec![module("a"), module("b"), module("c")];
-        let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules });
+        let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules });
         let plain = Adapter::zeros(layout.clone());
         assert_eq!(plain.clone().on(Some(Arc::new(BaseChange::zero(&layout)))), plain, "a change of nothing is none");
         let mut hashes = std::collections::HashSet::from([plain.hash()]);

@@ -75,7 +75,7 @@ mod tests {
     fn example() -> (Layout, Vec<f64>) {
         let module = |path: &str, in_features, out_features| Module { path: path.into(), in_features, out_features };
         let modules = vec![module("m", 2, 2), module("n", 1, 1)];
-        let layout = Layout { rank: 3, alpha: 3.0, rank_stabilized: false, modules };
+        let layout = Layout { rank: 3, alpha: 3.0, rank_stabilized: false, has_core: false, modules };
         let first = [9.0, 9.0, 3.0, 0.0, 0.0, 4.0, /* B by rows */ 7.0, 1.0, 2.0, 8.0, 2.0, 4.0];
         let second = [6.0, 1.0, 0.0, 0.0, 0.0, 0.0];
         (layout, [&first[..], &second].concat())

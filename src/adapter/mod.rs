@@ -5,6 +5,7 @@
 
 mod base_change;
 mod components;
+mod core_matrix;
 mod error;
 mod factors;
 mod layout;

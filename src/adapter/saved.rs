@@ -1,5 +1,5 @@
-//! Adapters in a run's folder: PEFT's files, or one file of the program's own for an adapter whose base has changed, which PEFT
-//! would load onto a base that has not.
+//! Adapters in a run's folder: PEFT's files, or one file of the program's own for an adapter that PEFT would load as another: one whose
+//! base has changed, or one with matrices R between its factors.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,15 @@ use super::{Adapter, AdapterError};
 /// File of an adapter with a change of its base.
 pub(super) const WITH_CHANGE: &str = "adapter_and_base_change.safetensors";
 
+/// File of an adapter with matrices R.
+pub(super) const WITH_CORE: &str = "adapter_with_core.safetensors";
+
 /// Returns the files of an adapter in a run's folder, by name and in the order in which they are written. The last one tells that
 /// the others are complete.
 pub fn saved_files(adapter: &Adapter, notes: &Notes) -> Vec<(&'static str, Vec<u8>)> {
     match &adapter.base_change {
         Some(_) => vec![(WITH_CHANGE, adapter.to_bytes())],
+        None if adapter.layout.has_core => vec![(WITH_CORE, adapter.to_bytes())],
         None => peft::files_of(adapter, notes).to_vec(),
     }
 }
@@ -33,7 +37,7 @@ pub fn save(folder: &Path, adapter: &Adapter, notes: &Notes) -> Result<(), Adapt
 
 /// Whether a folder holds a complete adapter.
 pub fn is_saved(folder: &Path) -> bool {
-    folder.join(peft::CONFIG).is_file() || folder.join(WITH_CHANGE).is_file()
+    [peft::CONFIG, WITH_CHANGE, WITH_CORE].iter().any(|name| folder.join(name).is_file())
 }
 
 /// Reads an adapter that a run saved. Its values may be NaN or infinite, if it has diverged.
@@ -41,10 +45,10 @@ pub fn is_saved(folder: &Path) -> bool {
 /// # Errors
 /// If a file is missing or damaged.
 pub fn read_saved(folder: &Path) -> Result<Adapter, AdapterError> {
-    let path = folder.join(WITH_CHANGE);
-    if !path.is_file() {
+    let own = [WITH_CHANGE, WITH_CORE].map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
+    let Some(path) = own else {
         return Ok(peft::read_recorded(folder)?.adapter);
-    }
+    };
     peft::check_length(&path)?;
     let bytes = fs::read(&path).map_err(|source| AdapterError::Io { path: path.clone(), source })?;
     let content = |error: AdapterError| AdapterError::content(path.display().to_string(), error.to_string());

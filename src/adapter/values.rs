@@ -52,7 +52,7 @@ impl Adapter {
     /// use fedreplay_sim::Seed;
     ///
     /// let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
-    /// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, modules: vec![q_proj] };
+    /// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, has_core: false, modules: vec![q_proj] };
     /// let adapter = Adapter::initial(Arc::new(layout), Seed(1));
     /// let (a, b) = adapter.values.split_at(2 * 16);
     /// assert!(a.iter().all(|value| value.abs() <= 0.25));
@@ -168,7 +168,9 @@ impl Adapter {
             .map_err(|e| AdapterError::content(BYTES, format!("{LAYOUT_KEY} is not a layout: {e}")))?;
         // Memory is taken by the layout, so it may not be of more values than the file can have.
         let values = layout.modules.iter().try_fold(0_usize, |sum, module| {
-            module.in_features.checked_add(module.out_features)?.checked_mul(layout.rank)?.checked_add(sum)
+            let core = if layout.has_core { layout.rank } else { 0 };
+            let widths = module.in_features.checked_add(module.out_features)?.checked_add(core)?;
+            widths.checked_mul(layout.rank)?.checked_add(sum)
         });
         if values.is_none_or(|values| values > bytes.len()) {
             return Err(AdapterError::content(BYTES, format!("{LAYOUT_KEY} is of more values than the file has")));
@@ -278,7 +280,7 @@ pub(super) mod tests {
             module("model.layers.0.self_attn.q_proj", 8, 8),
             module("model.layers.0.mlp.down_proj", 12, 8),
         ];
-        Arc::new(Layout { rank: 2, alpha: 3.0, rank_stabilized: false, modules })
+        Arc::new(Layout { rank: 2, alpha: 3.0, rank_stabilized: false, has_core: false, modules })
     }
 
     /// An adapter of which every value is non-zero and distinct.

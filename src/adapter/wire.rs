@@ -33,9 +33,10 @@ pub fn wire_bytes_of(layout: &Layout, format: WireFormat, factors: Factors) -> u
         WireFormat::F16 | WireFormat::Bf16 => 2 * values,
         WireFormat::Int8 => {
             let mut scales = 0;
-            for (module, (has_a, has_b)) in layout.modules.iter().zip(factors.by_module(layout)) {
+            for (module, [has_a, has_b, has_core]) in layout.modules.iter().zip(factors.by_module(layout)) {
                 scales += if has_a { layout.rank as u64 } else { 0 };
                 scales += if has_b { module.out_features as u64 } else { 0 };
+                scales += if has_core { layout.rank as u64 } else { 0 };
             }
             values + 4 * scales
         }
@@ -53,7 +54,7 @@ pub fn wire_bytes_of(layout: &Layout, format: WireFormat, factors: Factors) -> u
 /// use fedreplay_sim::Seed;
 ///
 /// let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
-/// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, modules: vec![q_proj] };
+/// let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, has_core: false, modules: vec![q_proj] };
 /// let adapter = Adapter::initial(Arc::new(layout), Seed(1));
 /// let bytes = encode(&adapter, WireFormat::Bf16);
 /// assert_eq!(bytes.len(), 2 * adapter.values.len());

@@ -48,7 +48,7 @@ impl AggregationError {
     /// Returns the error of the modules of which a factor was `sent`; in the others nothing was aggregated, so they have none.
     pub fn of_sent(mut self, layout: &Layout, sent: Factors) -> Self {
         for (module, sent) in self.modules.iter_mut().zip(sent.by_module(layout)) {
-            if sent == (false, false) {
+            if sent == [false; 3] {
                 *module = ModuleError { norm: 0.0, error: None };
             }
         }
@@ -112,12 +112,15 @@ pub fn error_of_corrected(
     weights: &[f64],
     correction: Option<&[f64]>,
 ) -> AggregationError {
+    // Products B R A are those of B R and A.
+    let adapters: Vec<_> = updates.iter().map(|update| update.adapter.with_core_in_b()).collect();
     let mut parts = Vec::new();
-    for (update, &weight) in updates.iter().zip(weights) {
+    for (adapter, &weight) in adapters.iter().zip(weights) {
         if weight > 0.0 {
-            parts.push((update.adapter, weight));
+            parts.push((&**adapter, weight));
         }
     }
+    let layout = parts.first().map_or(layout, |(adapter, _)| &*adapter.layout);
     let mut modules = Vec::with_capacity(layout.modules.len());
     for (module, (a, b)) in layout.modules.iter().zip(layout.ranges()) {
         let mut terms = Terms::new(&parts, layout.rank, module, &a, &b);

@@ -167,7 +167,10 @@ mod tests {
 
     fn adapter(values: &[f32]) -> Adapter {
         let modules = vec![Module { path: "m".into(), in_features: 3, out_features: 3 }];
-        Adapter::new(Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules }), values.to_vec())
+        Adapter::new(
+            Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules }),
+            values.to_vec(),
+        )
     }
 
     /// What the first of some clients sends, who knows of all of them.

@@ -44,7 +44,7 @@ pub struct MeanUpdate {
 /// use fedreplay::algorithm::{Update, mean_update};
 ///
 /// let module = Module { path: "m".into(), in_features: 1, out_features: 1 };
-/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module] };
+/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module] };
 /// let server = Adapter::zeros(Arc::new(layout));
 /// let first = Adapter { values: vec![1.0, 0.0], ..server.clone() };
 /// let second = Adapter { values: vec![0.0, 4.0], ..server.clone() };

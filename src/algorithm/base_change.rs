@@ -163,7 +163,7 @@ mod tests {
     /// Adapters of one module of widths 2 with rank 1: A is a row, B is a column.
     fn adapter(alpha: f64, a: [f32; 2], b: [f32; 2]) -> Adapter {
         let module = Module { path: "m".into(), in_features: 2, out_features: 2 };
-        let layout = Layout { rank: 1, alpha, rank_stabilized: false, modules: vec![module] };
+        let layout = Layout { rank: 1, alpha, rank_stabilized: false, has_core: false, modules: vec![module] };
         Adapter::new(Arc::new(layout), vec![a[0], a[1], b[0], b[1]])
     }
 

@@ -108,7 +108,7 @@ mod tests {
 
     fn layout(rank: usize, inputs: usize, outputs: usize) -> Arc<Layout> {
         let module = Module { path: "m".into(), in_features: inputs, out_features: outputs };
-        Arc::new(Layout { rank, alpha: rank as f64, rank_stabilized: false, modules: vec![module] })
+        Arc::new(Layout { rank, alpha: rank as f64, rank_stabilized: false, has_core: false, modules: vec![module] })
     }
 
     fn update<'a>(adapter: &'a Adapter, server: &'a Adapter) -> Update<'a> {

@@ -139,7 +139,13 @@ mod tests {
 
     fn layout(rank: usize) -> Arc<Layout> {
         let module = |path: &str| Module { path: path.into(), in_features: INPUTS, out_features: OUTPUTS };
-        Arc::new(Layout { rank, alpha: 1.0, rank_stabilized: false, modules: vec![module("a"), module("b")] })
+        Arc::new(Layout {
+            rank,
+            alpha: 1.0,
+            rank_stabilized: false,
+            has_core: false,
+            modules: vec![module("a"), module("b")],
+        })
     }
 
     fn drawn(rank: usize, entity: u64) -> Adapter {

@@ -22,7 +22,7 @@ use crate::adapter::Adapter;
 /// use fedreplay::algorithm::{Momentum, ServerRule, ServerState};
 ///
 /// let module = Module { path: "m".into(), in_features: 1, out_features: 1 };
-/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module] };
+/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module] };
 /// let start = Adapter::zeros(Arc::new(layout));
 /// let rule = ServerRule::Momentum(Momentum { beta: 0.5, lr: 1.0, averages: false });
 /// let change = [1.0, -2.0];
@@ -162,7 +162,7 @@ pub(super) mod tests {
 
     pub fn adapter(values: [f32; 2]) -> Adapter {
         let modules = vec![Module { path: "m".into(), in_features: 1, out_features: 1 }];
-        let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules });
+        let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules });
         Adapter::new(layout, values.to_vec())
     }
 

@@ -103,7 +103,7 @@ mod one_rank {
     /// A, then B.
     pub fn adapter(a: [f32; 2], b: [f32; 2]) -> Adapter {
         let modules = vec![Module { path: "m".into(), in_features: 2, out_features: 2 }];
-        let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules };
+        let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules };
         Adapter::new(Arc::new(layout), vec![a[0], a[1], b[0], b[1]])
     }
 
@@ -171,7 +171,7 @@ fn fedper_averages_the_first_layers_and_leaves_each_client_its_last_ones() {
     use crate::adapter::{Adapter, Factors, Layout, Module};
     let module = |layer| Module { path: format!("model.layers.{layer}.m"), in_features: 1, out_features: 1 };
     let modules = vec![module(0), module(1)];
-    let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules });
+    let layout = Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules });
     let adapter = |values: [f32; 4]| Adapter::new(layout.clone(), values.to_vec());
     let start = adapter([1.0, 0.0, 1.0, 0.0]);
     let clients = [adapter([2.0, 1.0, 3.0, 1.0]), adapter([4.0, 3.0, 5.0, 7.0])];

@@ -78,7 +78,7 @@ impl Codec {
 /// use fedreplay::compression::{Codec, Compression, Sent, TopK};
 ///
 /// let module = Module { path: "m".into(), in_features: 3, out_features: 2 };
-/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module] };
+/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module] };
 /// let half = Compression { codec: Codec::TopK(TopK { share: 0.5 }), error_feedback: true };
 /// let sent = Sent::new(&layout, Factors::Both);
 /// let bytes = half.encode(&sent, &[0.5, -4.0, 1.0, 0.25, 2.0], None);
@@ -188,8 +188,9 @@ impl<'a> Sent<'a> {
     /// Returns the ranges of each matrix among an adapter's values.
     fn matrices(&self) -> Vec<Vec<Range<usize>>> {
         let mut matrices = Vec::new();
-        let sent = self.layout.ranges().into_iter().zip(self.factors.by_module(self.layout));
-        for (module, ((a, b), (has_a, has_b))) in self.layout.modules.iter().zip(sent) {
+        let ranges = self.layout.ranges().into_iter().zip(self.layout.core_ranges());
+        let sent = ranges.zip(self.factors.by_module(self.layout));
+        for (module, (((a, b), core), [has_a, has_b, has_core])) in self.layout.modules.iter().zip(sent) {
             if has_a {
                 let rows = a.start..a.start + self.rank * module.in_features;
                 matrices.push(vec![rows]);
@@ -199,6 +200,10 @@ impl<'a> Sent<'a> {
                 matrices.push(vec![b]);
             } else if has_b {
                 matrices.push(b.step_by(self.layout.rank).map(|row| row..row + self.rank).collect());
+            }
+            // Clients of lower ranks have no core.
+            if has_core {
+                matrices.push(vec![core]);
             }
         }
         matrices

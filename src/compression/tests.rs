@@ -108,7 +108,7 @@ fn a_second_block_has_a_scale_of_its_own() {
 fn layout(rank: usize) -> Layout {
     let module = |path: &str, i, o| Module { path: path.into(), in_features: i, out_features: o };
     let modules = vec![module("a", 3, 5), module("b", 70, 33), module("c", 1, 1)];
-    Layout { rank, alpha: 1.0, rank_stabilized: false, modules }
+    Layout { rank, alpha: 1.0, rank_stabilized: false, has_core: false, modules }
 }
 
 fn all() -> Vec<Codec> {
@@ -167,7 +167,7 @@ fn sizes_are_those_of_the_table_in_the_docs() {
     assert_eq!(bytes(Codec::Qsgd(Qsgd { levels: 7, bucket: 64 })), bytes(NF4));
     assert_eq!(bytes(Codec::Qsgd(Qsgd { levels: 8, bucket: 64 })), 4 + 7 + 88 + 42 + 2 + 2 + 36);
     let module = Module { path: "m".into(), in_features: 4096, out_features: 4096 };
-    let layout = Layout { rank: 8, alpha: 1.0, rank_stabilized: false, modules: vec![module] };
+    let layout = Layout { rank: 8, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module] };
     let bytes = |codec| Compression { codec, error_feedback: false }.bytes(&Sent::new(&layout, Factors::Both));
     let qsgd = Codec::Qsgd(Qsgd { levels: 7, bucket: 512 });
     assert_eq!([INT8, NF4, qsgd, SIGN_SGD].map(bytes), [69_632, 36_864, 33_280, 8200]);

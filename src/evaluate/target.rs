@@ -225,6 +225,7 @@ fn lora_of(adapter: &Adapter) -> LoraSpec {
         dropout: 0.0,
         target_modules: layout.modules.iter().map(|module| module.path.clone()).collect(),
         rank_stabilized: layout.rank_stabilized,
+        has_core: layout.has_core,
     }
 }
 

@@ -105,7 +105,7 @@ pub enum MergedBase {
     Dequantized,
 }
 
-/// Writes a folder that PEFT loads. A change of the base becomes further ranks of the adapter.
+/// Writes a folder that PEFT loads. A change of the base becomes further ranks of the adapter, and B R takes the place of B.
 ///
 /// # Errors
 /// If the folder cannot be written, or the change of a weight is held as all of its elements.
@@ -115,7 +115,7 @@ pub fn peft_folder(run_folder: &Path, chosen: &Chosen, out: &Path) -> Result<(),
         let reason = Unsuitability::ChangedBase;
         return Err(RunError::Unsuitable { action: "export an adapter of", run: run_folder.to_owned(), reason });
     };
-    Ok(peft::write_folder(out, &adapter, &chosen.notes)?)
+    Ok(peft::write_folder(out, &adapter.with_core_in_b(), &chosen.notes)?)
 }
 
 /// Writes the run's base model merged with the adapter, as a Hugging Face folder in f32 with its tokenizer.

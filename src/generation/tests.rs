@@ -52,6 +52,7 @@ impl Bench {
             dropout: 0.0,
             target_modules: vec!["all-linear".into()],
             rank_stabilized: false,
+            has_core: false,
         };
         let numerics = Numerics::default();
         let trainer = Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &numerics).unwrap();

@@ -101,7 +101,7 @@ mod tests {
 
     fn adapter(values: Vec<f32>) -> Arc<Adapter> {
         let module = Module { path: "m".into(), in_features: 12, out_features: 8 };
-        let layout = Layout { rank: 2, alpha: 1.0, rank_stabilized: false, modules: vec![module] };
+        let layout = Layout { rank: 2, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module] };
         Arc::new(Adapter::new(Arc::new(layout), values))
     }
 

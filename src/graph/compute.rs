@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::evaluation::{Evaluation, PartScores};
-use super::node::{Control, Node};
+use super::node::{Control, FirstStep, Node};
 use super::scheduled_evaluation::EvalResources;
 use super::value::{Ranking, Trained, TrainedRecord, Value};
 use super::work::WorkCounters;
@@ -46,6 +46,7 @@ impl<'a> Compute<'a> {
     pub fn compute(&self, node: &Node, inputs: &[Value], work: &WorkCounters) -> Result<Value, GraphError> {
         match node {
             Node::Initial { layout, seed } => Ok(first_model(Arc::new(Adapter::initial(layout.clone(), *seed)))),
+            Node::FirstStep(order) => self.first_step(order),
             Node::Given { adapter } => Ok(first_model(adapter.clone())),
             Node::Train { .. } => Ok(Value::Trained(self.train(&[(node, inputs)], work)?.remove(0))),
             Node::Cohort(members) => {
@@ -106,6 +107,22 @@ impl<'a> Compute<'a> {
         Ok(outcomes.into_iter().zip(&jobs).map(|(outcome, job)| Arc::new(trained(outcome, &job.adapter))).collect())
     }
 
+    /// Computes the initial adapter from the gradients of the base.
+    ///
+    /// # Errors
+    /// If the training engine fails, a gradient is not finite, or the run was asked to stop.
+    fn first_step(&self, order: &FirstStep) -> Result<Value, GraphError> {
+        let mut batches: Vec<Vec<Arc<Sample>>> = Vec::with_capacity(order.batches.len());
+        for batch in &order.batches {
+            batches.push(batch.iter().flat_map(|(rows, row)| rows.row(*row).iter().cloned()).collect());
+        }
+        let gradients = self.trainer.weight_gradients(&batches)?;
+        match algorithm::adapter_of_first_step(&order.layout, &gradients, order.step_size, self.stop) {
+            Some(adapter) => Ok(first_model(Arc::new(adapter))),
+            None => Err(GraphError::Interrupted),
+        }
+    }
+
     /// Applies the scenario's rule for unusable updates, to computed values as well as to stored ones: the contents of the
     /// store must not decide how a run ends.
     pub fn accept(&self, node: &Node, value: Value) -> Result<Value, GraphError> {
@@ -131,6 +148,7 @@ impl<'a> Compute<'a> {
     pub fn can_have(node: &Node, value: &Value) -> bool {
         match node {
             Node::Initial { .. }
+            | Node::FirstStep(_)
             | Node::Given { .. }
             | Node::Personal { .. }
             | Node::Broadcast { .. }

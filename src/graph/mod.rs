@@ -24,7 +24,7 @@ mod work;
 
 pub use compute::Compute;
 pub use executor::{Executor, Recorded};
-pub use node::{Attack, Compress, Contribution, Control, Controls, Node, NodeId, Prune, TrainingOrder};
+pub use node::{Attack, Compress, Contribution, Control, Controls, FirstStep, Node, NodeId, Prune, TrainingOrder};
 pub use scheduled_evaluation::{EvalResources, ScheduledEvaluation};
 pub use state::Finished;
 pub use value::{Evaluated, Ranking, RowsLoss, Trained, Value};

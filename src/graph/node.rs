@@ -122,11 +122,23 @@ pub struct Prune {
     pub gamma: f64,
 }
 
+/// Initial adapter from a first step on the whole weights (Fed-SB).
+#[derive(Clone, Debug)]
+pub struct FirstStep {
+    pub layout: Arc<Layout>,
+    /// Rows of each batch of which the gradients are summed, each with its place.
+    pub batches: Vec<Vec<(Arc<Rows>, usize)>>,
+    /// [1] -- Length of the step along the signs of the gradient.
+    pub step_size: f64,
+}
+
 /// Node of the computation graph: something to compute from the results of other nodes.
 #[derive(Clone, Debug)]
 pub enum Node {
     /// Initial adapter of all runs with this seed.
     Initial { layout: Arc<Layout>, seed: Seed },
+    /// Initial adapter from gradients of the base at these rows.
+    FirstStep(FirstStep),
     /// Adapter that the scenario supplies as the start.
     Given { adapter: Arc<Adapter> },
     /// Local training from the adapter of `base`, with the client's control variate and with the moments that its optimizer
@@ -201,6 +213,7 @@ impl Node {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Initial { .. } => "initial",
+            Self::FirstStep(_) => "first_step",
             Self::Given { .. } => "given",
             Self::Train { .. } => "train",
             Self::Cohort(_) => "cohort",
@@ -237,7 +250,7 @@ impl Node {
     /// computes the node relies on it.
     pub fn inputs(&self) -> Vec<NodeId> {
         match self {
-            Self::Initial { .. } | Self::Given { .. } | Self::Rank { .. } => vec![],
+            Self::Initial { .. } | Self::FirstStep(_) | Self::Given { .. } | Self::Rank { .. } => vec![],
             Self::Train { base, control, moments, anchor, rank, .. } => {
                 std::iter::once(*base).chain(*control).chain(*moments).chain(*anchor).chain(*rank).collect()
             }

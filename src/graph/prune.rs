@@ -49,7 +49,7 @@ mod tests {
     /// Rank 2 on widths 1: A is a column of two values, B is a row of two.
     fn adapter(values: [f32; 4]) -> Arc<Adapter> {
         let modules = vec![Module { path: "m".into(), in_features: 1, out_features: 1 }];
-        let layout = Layout { rank: 2, alpha: 2.0, rank_stabilized: false, modules };
+        let layout = Layout { rank: 2, alpha: 2.0, rank_stabilized: false, has_core: false, modules };
         Arc::new(Adapter::new(Arc::new(layout), values.to_vec()))
     }
 

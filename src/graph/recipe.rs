@@ -4,11 +4,13 @@
 //! parameters have equal texts, and two texts show which parameter differs. Names and order of the fields below, and the
 //! names and versions of the code, are therefore part of every key.
 
+use std::sync::Arc;
+
 use fedreplay_sim::Seed;
 use serde::Serialize;
 
 use super::NodeId;
-use super::node::{Contribution, Controls, Node, TrainingOrder};
+use super::node::{Contribution, Controls, FirstStep, Node, TrainingOrder};
 use crate::adapter::Factors;
 use crate::algorithm::{AttackRule, RobustAggregation, ServerRule};
 use crate::compression::Compression;
@@ -95,6 +97,13 @@ impl Node {
             seed: Seed,
         }
         #[derive(Serialize)]
+        struct InitialStep {
+            layout: Digest,
+            /// Hash of the rows, by batch.
+            rows: Digest,
+            step_size: f64,
+        }
+        #[derive(Serialize)]
         struct Given {
             adapter: Digest,
         }
@@ -158,6 +167,12 @@ impl Node {
                 let layout = key_of("fedreplay layout v1", &**layout).0;
                 ("initial v3", false, text(&Initial { layout, seed: *seed }))
             }
+            Self::FirstStep(FirstStep { layout, batches, step_size }) => {
+                let layout = key_of("fedreplay layout v1", &**layout).0;
+                let hashes: Vec<Vec<Digest>> = batches.iter().map(|batch| row_hashes(batch)).collect();
+                let rows = key_of("fedreplay trained rows v1", &hashes).0;
+                ("first_step v1", true, text(&InitialStep { layout, rows, step_size: *step_size }))
+            }
             Self::Given { adapter } => ("given v2", false, text(&Given { adapter: Digest::from(adapter.hash()) })),
             Self::Train { training, moments, anchor, rank, .. } => {
                 ("train v4", true, text(&train(training, *moments, anchor.is_some(), rank.is_some())))
@@ -217,6 +232,11 @@ impl Node {
             Self::Benchmark { benchmark, .. } => ("examine v1", true, text(&Examine { exam: benchmark.key() })),
         }
     }
+}
+
+/// Returns the hashes of the rows of a batch.
+fn row_hashes(batch: &[(Arc<Rows>, usize)]) -> Vec<Digest> {
+    batch.iter().flat_map(|(rows, row)| rows.row_hashes(*row)).copied().collect()
 }
 
 fn train(training: &TrainingOrder, moments: Option<NodeId>, anchored: bool, ranked: bool) -> Train<'_> {

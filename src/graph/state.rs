@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn of_orders_with_one_key_one_is_taken_at_a_time() {
-        let layout = Arc::new(Layout { modules: vec![], rank: 1, alpha: 1.0, rank_stabilized: false });
+        let layout = Arc::new(Layout { modules: vec![], rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false });
         let adapter = Arc::new(Adapter::zeros(layout));
         let mut state = State::default();
         for name in ["a", "a", "b"] {

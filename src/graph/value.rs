@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn a_model_comes_back_from_its_bytes_with_its_error_and_without() {
         let module = Module { path: "m".into(), in_features: 1, out_features: 1 };
-        let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module] };
+        let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module] };
         let stored = Arc::new(Adapter::new(Arc::new(layout), vec![1.0, 2.0]));
         let modules = vec![ModuleError { norm: 2.0, error: Some(0.25) }, ModuleError { norm: 0.0, error: None }];
         for (expected, variant) in [(None, 0), (Some(AggregationError { modules }), 11)] {

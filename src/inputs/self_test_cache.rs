@@ -108,7 +108,8 @@ mod tests {
     fn trainer() -> Trainer {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-base");
         let target_modules = vec!["q_proj".into()];
-        let lora = LoraSpec { rank: 4, alpha: 8.0, dropout: 0.0, target_modules, rank_stabilized: false };
+        let lora =
+            LoraSpec { rank: 4, alpha: 8.0, dropout: 0.0, target_modules, rank_stabilized: false, has_core: false };
         Trainer::load(&folder, Precision::F32, Device::Cpu, &lora, &Numerics::default()).expect("a base")
     }
 

@@ -165,7 +165,8 @@ impl Rows {
         let by_key = lineage.by_key();
         let updates = KeyColumn { table: "tasks", column: "update_key", kinds: &["train", "member"] };
         self.check_keys(&updates, read.tasks(), &by_key);
-        let models = KeyColumn { table: "rounds", column: "model_key", kinds: &["initial", "given", "aggregate"] };
+        let models =
+            KeyColumn { table: "rounds", column: "model_key", kinds: &["initial", "first_step", "given", "aggregate"] };
         self.check_keys(&models, read.rounds(), &by_key);
     }
 

@@ -21,7 +21,7 @@ pub const RANK_MAX: usize = 65_536;
 ///
 /// let config = Config::llama(1024, 128, 352, 4, 4);
 /// let target_modules = vec!["q_proj".into(), "v_proj".into()];
-/// let lora = LoraSpec { rank: 8, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilized: false };
+/// let lora = LoraSpec { rank: 8, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilized: false, has_core: false };
 /// let layout = lora.layout(&config)?;
 /// assert_eq!(layout.modules[0].path, "model.layers.0.self_attn.q_proj");
 /// assert_eq!(layout.parameters(), 4 * 2 * 8 * (128 + 128));
@@ -41,6 +41,10 @@ pub struct LoraSpec {
     pub target_modules: Vec<String>,
     /// Whether to scale by alpha / sqrt(r) instead.
     pub rank_stabilized: bool,
+    /// Whether each module has a matrix R between its factors, as in [`Layout::has_core`].
+    // Settings were written without this field before there were such adapters.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_core: bool,
 }
 
 impl LoraSpec {
@@ -48,7 +52,7 @@ impl LoraSpec {
     pub fn smallest(config: &Config) -> Self {
         let (first, ..) = linears(config)[0];
         let target_modules = vec![first.rsplit('.').next().unwrap_or(first).to_owned()];
-        Self { rank: 1, alpha: 1.0, dropout: 0.0, target_modules, rank_stabilized: false }
+        Self { rank: 1, alpha: 1.0, dropout: 0.0, target_modules, rank_stabilized: false, has_core: false }
     }
 
     /// Returns the layout of an adapter on a model of shape `config`, with the modules in the order of computation.
@@ -82,7 +86,13 @@ impl LoraSpec {
         if !(1..=RANK_MAX).contains(&self.rank) {
             return Err(ModelError::Lora(format!("rank is {}, allowed is 1 to {RANK_MAX}", self.rank)));
         }
-        Ok(Arc::new(Layout { rank: self.rank, alpha: self.alpha, rank_stabilized: self.rank_stabilized, modules }))
+        Ok(Arc::new(Layout {
+            rank: self.rank,
+            alpha: self.alpha,
+            rank_stabilized: self.rank_stabilized,
+            has_core: self.has_core,
+            modules,
+        }))
     }
 }
 
@@ -92,7 +102,8 @@ pub fn misfit(layout: &Layout, config: &Config, model: &Path) -> Option<String> 
     let known = modules(config);
     let model = model.join("config.json");
     let model = model.display();
-    for (module, tensors) in layout.modules.iter().zip(layout.tensors().chunks_exact(2)) {
+    let matrices = if layout.has_core { 3 } else { 2 };
+    for (module, tensors) in layout.modules.iter().zip(layout.tensors().chunks_exact(matrices)) {
         let (a, a_shape, _) = &tensors[0];
         let (b, b_shape, _) = &tensors[1];
         let Some(own) = known.iter().find(|own| own.path == module.path) else {
@@ -131,7 +142,7 @@ mod tests {
 
     fn spec(targets: &[&str], rank: usize) -> LoraSpec {
         let target_modules = targets.iter().map(|&target| target.into()).collect();
-        LoraSpec { rank, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilized: false }
+        LoraSpec { rank, alpha: 16.0, dropout: 0.0, target_modules, rank_stabilized: false, has_core: false }
     }
 
     fn paths(targets: &[&str]) -> Vec<String> {
@@ -153,7 +164,7 @@ mod tests {
         let config = Config::llama(100, 32, 64, 2, 4);
         let reason = |path: &str, in_features, out_features| {
             let modules = vec![Module { path: path.into(), in_features, out_features }];
-            let layout = Layout { rank: 4, alpha: 8.0, rank_stabilized: false, modules };
+            let layout = Layout { rank: 4, alpha: 8.0, rank_stabilized: false, has_core: false, modules };
             misfit(&layout, &config, Path::new("base"))
         };
         let path = "model.layers.1.mlp.up_proj";

@@ -1,4 +1,4 @@
-//! Merging of an adapter into its base, and the reverse: W plus or minus scale B A, written as a new folder.
+//! Merging of an adapter into its base, and the reverse: W plus or minus scale B A, or B R A, written as a new folder.
 
 use std::collections::HashMap;
 use std::fs;
@@ -79,9 +79,13 @@ fn rounded(tensor: Tensor, name: &str, precision: Precision) -> Result<Tensor, T
 fn changes(adapter: &Adapter, direction: Merge) -> Result<HashMap<String, Tensor>, ModelError> {
     let sign = if direction == Merge::In { 1.0 } else { -1.0 };
     let scale = adapter.layout.scale() * sign;
+    let cores = adapter.layout.core_ranges();
     let mut changes = HashMap::new();
     for (index, (module, (a, b))) in adapter.layout.modules.iter().zip(adapter.layout.ranges()).enumerate() {
-        let b = matrix(&adapter.values[b], module.out_features)?;
+        let mut b = matrix(&adapter.values[b], module.out_features)?;
+        if adapter.layout.has_core {
+            b = b.f_mm(&matrix(&adapter.values[cores[index].clone()], adapter.layout.rank)?)?;
+        }
         let a = matrix(&adapter.values[a], adapter.layout.rank)?;
         let mut change = b.f_mm(&a)?.f_mul_scalar(scale)?;
         if let Some(of_base) = &adapter.base_change {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::RunError;
 use super::forecast_load::Workload;
-use super::forecast_memory::{MemoryForecast, memory};
+use super::forecast_memory::{FirstStepSize, MemoryForecast, memory};
 use super::local_training::Tasks;
 use super::round_writer::ScheduleSource;
 use super::training_passes::{largest_work, samples_of, tokens_of};
@@ -119,6 +119,7 @@ pub fn forecast(
         // A step is a forward pass and a backward pass of about twice its cost.
         None => seconds_per_token / 3.0,
     };
+    let first_step_seconds = FirstStepSize::of(&tasks).map_or(0, |first| first.tokens) as f64 * seconds_per_token;
     let [training_seconds, training_wall_seconds] = match &source {
         ScheduleSource::Known(_) => {
             let tokens = [workload.tokens(), workload.tokens_in_a_row(workers)];
@@ -129,7 +130,8 @@ pub fn forecast(
             let seconds = by_operations(&inputs, scenario, client, step_seconds, counted_flops);
             [seconds, seconds / workers as f64]
         }
-    };
+    }
+    .map(|seconds| seconds + first_step_seconds);
     let [tested, evaluated_in_test] = largest.tested_tokens();
     let models = evaluated_models(spec, inputs.clients.len());
     let benchmarks =

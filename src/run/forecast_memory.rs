@@ -9,7 +9,7 @@ use crate::adapter::Factors;
 use crate::compression::Compression;
 use crate::scenario::{Algorithm, OptimizerState, ScenarioSpec};
 use crate::schedule::base_change_bytes;
-use crate::training::{Hyper, LargestWork, program_bytes};
+use crate::training::{Hyper, LargestWork, Trainer, program_bytes};
 
 /// Composition of the peak memory of a run. All fields are in [byte].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -72,6 +72,7 @@ pub(super) fn memory(
             trainer.pass_bytes(jobs, tokens, targets, is_dropping)
         }),
     };
+    let first_step = FirstStepSize::of(tasks).map_or(0, |first| first.bytes(trainer));
     let evaluated_tokens = tokens_of(&largest.evaluated);
     let evaluated = trainer.memory(1, evaluated_tokens, targets_of(&largest.evaluated)).evaluating();
     let plan = trainer.memory(jobs, micro_batch.tokens, micro_batch.targets);
@@ -103,12 +104,41 @@ pub(super) fn memory(
         program: program_bytes().unwrap_or(0),
         weights: plan.weights,
         adapters: workers as u64 * (adapters + per_pass * change),
-        activations: tested.max(trained).max(workers as u64 * evaluated),
+        activations: tested.max(trained).max(workers as u64 * evaluated).max(first_step),
         updates: adapter_bytes * held + MODELS * change,
         rules: match spec.algorithm {
             Algorithm::Python { .. } => rule_processes(rule_bytes, adapter_bytes, counts.updates),
             _ => 0,
         },
+    }
+}
+
+/// Size of the first step on the whole weights, from which an initial adapter is made.
+pub(super) struct FirstStepSize {
+    /// [token] -- Tokens of all batches.
+    pub tokens: u64,
+    /// The largest batch.
+    batch: Pass,
+}
+
+impl FirstStepSize {
+    /// Returns the size of the first step; `None` under methods without one.
+    pub fn of(tasks: &Tasks) -> Option<Self> {
+        let mut size = Self { tokens: 0, batch: Pass::default() };
+        for batch in tasks.first_step()?.batches {
+            let samples: Vec<_> = batch.iter().flat_map(|(rows, row)| rows.row(*row).iter().cloned()).collect();
+            let pass = Pass { tokens: tokens_of(&samples), targets: targets_of(&samples) };
+            size.tokens += pass.tokens;
+            size.batch = size.batch.max(pass);
+        }
+        Some(size)
+    }
+
+    /// [byte] -- Returns the memory of the passes and of the gradients of all adapted weights, which are copied once.
+    fn bytes(&self, trainer: &Trainer) -> u64 {
+        let layout = trainer.layout();
+        let weights = layout.modules.iter().map(|module| (module.in_features * module.out_features) as u64);
+        trainer.pass_bytes(1, self.batch.tokens, self.batch.targets, false) + 8 * weights.sum::<u64>()
     }
 }
 

@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use fedreplay_sim::{Seed, TaskRecord};
+use fedreplay_sim::{Purpose, Seed, Stream, TaskRecord};
 
 use crate::adapter::Factors;
 use crate::algorithm::Method;
 use crate::data::{PublishedSubset, Rows, StepShape, published_steps, round_rows};
-use crate::graph::TrainingOrder;
+use crate::graph::{FirstStep, TrainingOrder};
 use crate::inputs::Inputs;
 use crate::inputs::translate;
-use crate::scenario::{Batches, DropoutMasks, OptimizerState, Protocol, Scenario, ScenarioSpec, WeightsSpec};
+use crate::scenario::{
+    Batches, DropoutMasks, FirstStepSettings, OptimizerState, Protocol, Scenario, ScenarioSpec, WeightsSpec,
+};
 use crate::training::{Hyper, Objective};
 
 /// Entity of the draws for the server's own training. No client has this number.
@@ -30,9 +32,11 @@ pub fn is_alone(scenario: &Scenario, clients: usize) -> bool {
     Method::new(scenario.at(1)).is_alone && clients > 1
 }
 
-/// Returns a training without the additions of the federated method.
+/// Returns a training without the additions of the federated method. A matrix R between the factors is part of the adapter's form, and is
+/// all of it that is trained.
 fn without_method(order: TrainingOrder) -> TrainingOrder {
-    let hyper = Hyper { proximal: None, trains: Factors::Both, first_steps: None, shrinkage: None, ..order.hyper };
+    let trains = if order.hyper.trains == Factors::Core { Factors::Core } else { Factors::Both };
+    let hyper = Hyper { proximal: None, trains, first_steps: None, shrinkage: None, ..order.hyper };
     TrainingOrder { correction: None, hyper, ..order }
 }
 
@@ -55,6 +59,26 @@ impl Tasks<'_> {
             _ => task.round,
         };
         (round + 1).min(self.spec().rounds)
+    }
+
+    /// Returns the first step from which the initial adapter is made, on rows drawn without replacement from those of all clients, in
+    /// batches; `None` under methods that draw the adapter.
+    pub fn first_step(&self) -> Option<FirstStep> {
+        let FirstStepSettings { samples, step_size } = self.spec().first_step()?;
+        let mut pooled = Vec::new();
+        for client in self.inputs.clients.iter() {
+            pooled.extend((0..client.train.count()).map(|row| (client.train.clone(), row)));
+        }
+        Stream::new(self.init_seed(), Purpose::LoraInit, 0).shuffle(&mut pooled);
+        pooled.truncate(samples as usize);
+        let batch_size = self.spec().training.batch_size as usize;
+        let batches = pooled.chunks(batch_size).map(<[_]>::to_vec).collect();
+        Some(FirstStep { layout: self.inputs.trainer().layout(), batches, step_size })
+    }
+
+    /// Returns the seed of the initial adapter.
+    pub fn init_seed(&self) -> Seed {
+        Seed(self.spec().model.lora.init_seed.unwrap_or(self.spec().seed))
     }
 
     /// Returns a task of the local baseline: the client's training without the additions of the federated method.

@@ -74,10 +74,11 @@ impl<'a> Planner<'a> {
     ) -> Self {
         let spec = &scenario.scenario;
         let layout = inputs.trainer().layout();
-        let seed = Seed(spec.model.lora.init_seed.unwrap_or(spec.seed));
-        let initial = executor.add(match &inputs.initial {
-            Some(adapter) => Node::Given { adapter: adapter.clone() },
-            None => Node::Initial { layout, seed },
+        let tasks = Tasks { scenario, inputs };
+        let initial = executor.add(match (&inputs.initial, tasks.first_step()) {
+            (Some(adapter), _) => Node::Given { adapter: adapter.clone() },
+            (None, Some(first_step)) => Node::FirstStep(first_step),
+            (None, None) => Node::Initial { layout, seed: tasks.init_seed() },
         });
         let mut held = None;
         if holds_models {
@@ -91,7 +92,7 @@ impl<'a> Planner<'a> {
             versions: vec![initial],
             broadcasts: BTreeMap::new(),
             edge_weights: BTreeMap::new(),
-            tasks: Tasks { scenario, inputs },
+            tasks,
             attackers: Attackers { scenario: spec, clients: &inputs.facts.attackers },
             states: ClientStates::new(executor, holds_models, spec.kept_factors()),
             own_models: BTreeMap::new(),

@@ -34,7 +34,9 @@ pub(crate) use check::regions;
 pub use combinations::combinations;
 pub use compare::{FieldDifference, field_differences, value_differences};
 pub use error::{ScenarioError, UnknownCell, UnknownField};
-pub use federated_lora::{Averages, LoraMethod, Pruning, check_layers, truncated_rank_max};
+pub use federated_lora::{
+    Averages, FirstStepSettings, LoraMethod, Pruning, check_first_step, check_layers, truncated_rank_max,
+};
 pub use import::{ImportError, Imported, import_script};
 pub use load::Scenario;
 pub use quantity::{Bandwidth, Bytes, Duration, QuantityError, Rate, Speed};

@@ -13,7 +13,7 @@ use super::trace::Trace;
 use crate::adapter::Layout;
 use crate::data::{ClientRows, Rows, held_out_rows};
 use crate::model::Config;
-use crate::scenario::{Counts, ScenarioSpec, Synthetic, check_layers};
+use crate::scenario::{Counts, ScenarioSpec, Synthetic, check_first_step, check_layers};
 
 /// Facts about a client for the simulator and the population table.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,6 +126,7 @@ fn outline(
     let layout = lora_spec(scenario).layout(config)?;
     check_layers(scenario, layout.layers().len())?;
     let clients = amounts.len();
+    let mut rows = 0;
     let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), Layout::clone(&layout), clients);
     let attackers = attacking_clients(scenario, clients, &name)?;
     let mut placement = Placed::new(scenario, clients, name, trace)?;
@@ -140,8 +141,10 @@ fn outline(
             .row(mean_tokens, amount.longest_tokens, steps, rank)
             .ok_or_else(|| too_large(scenario, amount.longest_tokens, config))?;
         let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
+        rows += u64::from(train_rows);
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
+    check_first_step(scenario, &layout, rows)?;
     Ok(Clients { facts, placement, costs, attackers, server_work: None })
 }
 

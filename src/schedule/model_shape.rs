@@ -33,6 +33,7 @@ pub fn lora_spec(scenario: &ScenarioSpec) -> LoraSpec {
         dropout: lora.dropout.get(),
         target_modules: lora.target_modules.clone(),
         rank_stabilized: lora.rank_stabilized,
+        has_core: scenario.trains_core(),
     }
 }
 

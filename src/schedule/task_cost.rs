@@ -16,6 +16,8 @@ pub struct TaskCosts {
     training: sim::LoraTraining,
     layout: Layout,
     clients: usize,
+    /// [byte] -- Frozen factors that a client receives with its first task.
+    received_once_bytes: u64,
     /// Transfers in odd rounds, from 1, and in even ones, by rank.
     traffic: BTreeMap<u32, [sim::Traffic; 2]>,
     rows: BTreeMap<(u64, u64, u32, u32), u32>,
@@ -59,7 +61,8 @@ impl TaskCosts {
             let layout = Layout { rank: rank as usize, ..layout.clone() };
             by_rank.insert(rank, [1, 2].map(|round| traffic(scenario, &layout, clients, round)));
         }
-        Self { training, layout, clients, traffic: by_rank, rows: BTreeMap::new(), works: vec![] }
+        let received_once_bytes = wire_bytes_of(&layout, WireFormat::F32, scenario.factors_received_once());
+        Self { training, layout, clients, received_once_bytes, traffic: by_rank, rows: BTreeMap::new(), works: vec![] }
     }
 
     /// Returns the row of a client of this rank whose tasks have `steps` steps, on rows of `mean_tokens` on average and
@@ -80,12 +83,14 @@ impl TaskCosts {
         }
         let row = self.works.len() as u32;
         let [odd, even] = self.traffic[&rank];
+        let work = mean.work();
         self.works.push(sim::Work {
             peak_memory_bytes: longest.peak_memory_bytes(),
             download_bytes: odd.download_bytes,
             upload_bytes: odd.upload_bytes,
             every_second_round: Some(even).filter(|&even| even != odd),
-            ..mean.work()
+            first_download_bytes: work.first_download_bytes.saturating_add(self.received_once_bytes),
+            ..work
         });
         self.rows.insert((mean_tokens, longest_tokens, steps, rank), row);
         Some(row)
@@ -236,7 +241,7 @@ mod tests {
         )"#;
         std::fs::write(&file, text).unwrap();
         let modules = vec![Module { path: "m".into(), in_features: 1000, out_features: 500 }];
-        let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, modules };
+        let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, has_core: false, modules };
         let found = |sets: &[&str]| {
             let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
             let scenario = Scenario::read(&file, &sets).unwrap().scenario;

@@ -212,7 +212,7 @@ def ledger_sums(table, run):
 def aggregation(table, run, store):
     """Models of synchronous FedAvg by samples: start + sum of n_i / n (update_i - start), McMahan et al. 2017."""
     assert re.search(r"algorithm: FedAvg\(\s*weights: Samples,\s*mean: Factors", run.scenario) and "Synchronous(" in run.scenario
-    initial = run.query("SELECT key FROM {lineage} WHERE kind IN ('initial', 'given')")[0]["key"]
+    initial = run.query("SELECT key FROM {lineage} WHERE kind IN ('initial', 'first_step', 'given')")[0]["key"]
     models = {0: store.adapter(initial)}
     rows = {row["client"]: row["train_rows"] for row in run.query("SELECT client, train_rows FROM {population}")}
     weights, task_norms, round_norms, values = [], [], [], []

@@ -23,6 +23,7 @@ mod downlink;
 mod evaluation;
 mod execution;
 mod exports;
+mod fed_sb;
 mod federated_lora;
 mod fedllm_bench;
 mod florist;

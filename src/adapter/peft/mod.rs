@@ -9,7 +9,7 @@
 //! use fedreplay_sim::Seed;
 //!
 //! let q_proj = Module { path: "model.layers.0.self_attn.q_proj".into(), in_features: 16, out_features: 8 };
-//! let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, modules: vec![q_proj] };
+//! let layout = Layout { rank: 2, alpha: 4.0, rank_stabilized: false, has_core: false, modules: vec![q_proj] };
 //! let adapter = Adapter::initial(Arc::new(layout), Seed(1));
 //! let notes = peft::Notes { base_model: "meta-llama/Llama-2-7b-hf".into(), revision: None, dropout: 0.05 };
 //!

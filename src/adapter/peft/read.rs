@@ -11,7 +11,7 @@ use safetensors::{SafeTensorError, SafeTensors};
 
 use super::config::PeftConfig;
 use super::{CONFIG, Notes, PREFIX, TENSORS};
-use crate::adapter::saved::WITH_CHANGE;
+use crate::adapter::saved::{WITH_CHANGE, WITH_CORE};
 use crate::adapter::values::{opened, read_tensor};
 use crate::adapter::{Adapter, AdapterError, Layout, Module};
 use crate::store::{parse_json, read_limited};
@@ -68,6 +68,7 @@ pub fn read_recorded(folder: &Path) -> Result<PeftAdapter, AdapterError> {
         rank: pairs.iter().map(|pair| pair.rank).max().unwrap_or(first.rank),
         alpha: if is_uniform { first.alpha } else { config.alpha },
         rank_stabilized: config.rank_stabilized,
+        has_core: false,
         modules: pairs.iter().map(|pair| pair.module.clone()).collect(),
     };
     let adapter = values_of(&file, &pairs, layout, &config).map_err(content)?;
@@ -86,8 +87,13 @@ struct Pair {
 impl Pair {
     /// Returns the factor on the product B A.
     fn scale(&self, config: &PeftConfig) -> f64 {
-        let layout =
-            Layout { rank: self.rank, alpha: self.alpha, rank_stabilized: config.rank_stabilized, modules: vec![] };
+        let layout = Layout {
+            rank: self.rank,
+            alpha: self.alpha,
+            rank_stabilized: config.rank_stabilized,
+            has_core: false,
+            modules: vec![],
+        };
         layout.scale()
     }
 }
@@ -230,6 +236,11 @@ fn read(folder: &Path, name: &str) -> Result<(String, Vec<u8>), AdapterError> {
             let reason =
                 "it is of a base that a run has changed; `fedreplay export RUN --to peft` writes what can be read here";
             Err(AdapterError::content(folder.join(WITH_CHANGE).display().to_string(), reason))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.join(WITH_CORE).exists() => {
+            let reason =
+                "it has matrices R between its factors; `fedreplay export RUN --to peft` writes what can be read here";
+            Err(AdapterError::content(folder.join(WITH_CORE).display().to_string(), reason))
         }
         Err(source) => Err(AdapterError::Io { path, source }),
     }

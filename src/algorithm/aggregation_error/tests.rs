@@ -10,7 +10,7 @@ use super::*;
 /// Layout of one module.
 fn layout(rank: usize, inputs: usize, outputs: usize) -> Arc<Layout> {
     let module = Module { path: "m".into(), in_features: inputs, out_features: outputs };
-    Arc::new(Layout { rank, alpha: rank as f64, rank_stabilized: false, modules: vec![module] })
+    Arc::new(Layout { rank, alpha: rank as f64, rank_stabilized: false, has_core: false, modules: vec![module] })
 }
 
 /// Adapter with `A` and then `B`, both row-major.
@@ -246,7 +246,8 @@ proptest! {
 #[test]
 fn layers_that_are_not_sent_have_no_error() {
     let module = |layer| Module { path: format!("model.layers.{layer}.m"), in_features: 1, out_features: 1 };
-    let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module(0), module(1)] };
+    let layout =
+        Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module(0), module(1)] };
     let modules = vec![ModuleError { norm: 3.0, error: Some(0.5) }, ModuleError { norm: 4.0, error: Some(0.0) }];
     let whole = AggregationError { modules };
     assert_eq!(whole.clone().of_sent(&layout, Factors::B), whole);

@@ -83,7 +83,7 @@ pub struct RobustContext<'a> {
 /// use fedreplay::scenario::AggregationSpec;
 ///
 /// let module = Module { path: "m".into(), in_features: 1, out_features: 1 };
-/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules: vec![module] };
+/// let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module] };
 /// let server = Adapter::zeros(Arc::new(layout));
 /// let trained = [[1.0, 0.0], [2.0, 4.0], [1e30, -1e30]].map(|values| Adapter { values: values.to_vec(), ..server.clone() });
 /// let updates: Vec<Update> = trained

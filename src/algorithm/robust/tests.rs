@@ -41,7 +41,10 @@ fn rule(aggregation: AggregationSpec) -> RobustAggregation {
 pub(super) fn adapter(values: &[f32]) -> Adapter {
     let features = values.len() / 2;
     let modules = vec![Module { path: "m".into(), in_features: features, out_features: features }];
-    Adapter::new(Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, modules }), values.to_vec())
+    Adapter::new(
+        Arc::new(Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules }),
+        values.to_vec(),
+    )
 }
 
 /// Combines changes from a server whose values are all 1, so that they are not the adapters' values.

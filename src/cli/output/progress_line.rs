@@ -108,6 +108,7 @@ impl Activity {
             (_, trainings) if trainings > 1 => format!("{trainings} tasks"),
             ("evaluate", _) => "part of an evaluation".into(),
             ("examine", _) => "a benchmark".into(),
+            ("first_step", _) => "the initial adapter".into(),
             ("aggregate", _) => "an aggregation".into(),
             ("attack", _) => "an attack".into(),
             ("compress", _) => "the compression of an update".into(),

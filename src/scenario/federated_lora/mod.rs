@@ -6,7 +6,7 @@
 
 use super::ScenarioError;
 use super::schema::{Algorithm, FederatedLora, Mean, OptimizerState, Protocol, ScenarioSpec};
-use crate::adapter::Factors;
+use crate::adapter::{Factors, Layout};
 
 /// Declaration of a method.
 pub struct LoraMethod {
@@ -69,6 +69,15 @@ pub struct Pruning {
     pub lambda: f64,
 }
 
+/// First step on the whole weights, from which an initial adapter is made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FirstStepSettings {
+    /// [rows] -- Training rows whose gradients are summed.
+    pub samples: u32,
+    /// [1] -- Length of the step along the signs of the gradient.
+    pub step_size: f64,
+}
+
 /// Field that a method does not go with, and the reason.
 pub(super) type Clash = (&'static str, &'static str);
 
@@ -112,6 +121,7 @@ methods! {
     FedRep { local_layers: 1, local_layer_steps: 1 } => fed_rep,
     Florist { threshold: 0.9 } => florist,
     HetLoraPruning { gamma: 0.99, lambda: 0.01 } => het_lora_pruning,
+    FedSb { init_samples: 50, init_step_size: None } => fed_sb,
 }
 
 pub use florist::truncated_rank_max;
@@ -143,6 +153,24 @@ impl ScenarioSpec {
     pub fn factors_on_the_way_down(&self) -> Factors {
         // A client that misses a round receives what all rounds change.
         self.received_factors(1, false)
+    }
+
+    /// Returns the factors that a client receives in addition with its first task: frozen ones that it cannot draw from a seed.
+    pub fn factors_received_once(&self) -> Factors {
+        if self.trains_core() { Factors::ButCore } else { Factors::None }
+    }
+
+    /// Whether adapters have a matrix R between B and A, which is all that is trained.
+    pub fn trains_core(&self) -> bool {
+        matches!(self.federated_lora, FederatedLora::FedSb { .. })
+    }
+
+    /// Returns the first step from which the initial adapter is made; `None` under methods that draw it from the seed.
+    pub fn first_step(&self) -> Option<FirstStepSettings> {
+        let FederatedLora::FedSb { init_samples, init_step_size } = self.federated_lora else { return None };
+        let steps = f64::from(self.rounds) * f64::from(self.training.local_steps);
+        let step_size = init_step_size.unwrap_or(self.training.lr / (WARMUP * steps).max(1.0));
+        Some(FirstStepSettings { samples: init_samples, step_size })
     }
 
     /// Returns the factors of its own that a client keeps from task to task.
@@ -244,6 +272,37 @@ fn check_first_steps(scenario: &ScenarioSpec) -> Result<(), (String, String)> {
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+/// [1] -- Share of all steps that the warmup of Fed-SB's authors takes.
+const WARMUP: f64 = 0.02;
+
+/// Checks that a method with a first step has the rows for it, of `rows` of all clients, and that its rank has as many singular vectors in
+/// each module.
+///
+/// # Errors
+/// If a field asks for more; the error names it.
+pub fn check_first_step(scenario: &ScenarioSpec, layout: &Layout, rows: u64) -> Result<(), ScenarioError> {
+    let Some(FirstStepSettings { samples, .. }) = scenario.first_step() else { return Ok(()) };
+    if u64::from(samples) > rows {
+        return Err(ScenarioError::Inputs {
+            field: "federated_lora.init_samples",
+            message: format!("it is {samples}, and must be at most {rows}, the training rows of all clients"),
+        });
+    }
+    let narrow = layout.modules.iter().find(|module| module.in_features.min(module.out_features) < layout.rank);
+    match narrow {
+        Some(module) => Err(ScenarioError::Inputs {
+            field: "model.lora.rank",
+            message: format!(
+                "it is {}, and must be at most {} under Fed-SB: {} has no more singular vectors",
+                layout.rank,
+                module.in_features.min(module.out_features),
+                module.path
+            ),
+        }),
+        None => Ok(()),
     }
 }
 

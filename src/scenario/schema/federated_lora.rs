@@ -80,6 +80,23 @@ pub enum FederatedLora {
         #[serde(default = "nine_tenths", deserialize_with = "range::positive_share")]
         threshold: f64,
     },
+    /// Fed-SB (Singhal et al. 2025, arXiv 2502.15436) with the initialization of LoRA-SB (arXiv 2411.19557): a module computes W0 + s B R A,
+    /// and only R, of r x r, is trained, sent and averaged. B and A are the same for all clients and rounds: the first singular vectors of
+    /// a first step on the whole weights, which is computed before virtual time begins from training rows of all clients, in one place.
+    FedSb {
+        /// [rows] Training rows, drawn from those of all clients, whose gradients the first step sums, in batches of
+        /// `training.batch_size` -- at least 1, at most all. The authors use 50 to 170.
+        #[serde(default = "fifty", deserialize_with = "range::at_least_one")]
+        init_samples: u32,
+        /// [1] Length eta of the first step, -eta sign(G), where G is the sum of gradients -- above 0. By default
+        /// lr / (0.02 rounds local_steps), at most lr: the authors divide the learning rate by the steps of their warmup, 2 % of all steps.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "range::positive_or_none")]
+        init_step_size: Option<f64>,
+    },
+}
+
+fn fifty() -> u32 {
+    50
 }
 
 fn nine_tenths() -> f64 {

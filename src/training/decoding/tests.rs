@@ -136,7 +136,7 @@ fn greedy_tokens_are_those_of_transformers() {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/reference").join(name);
         let case: Case = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
         let Lora { r, alpha, target_modules } = case.lora;
-        let spec = LoraSpec { rank: r, alpha, dropout: 0.0, target_modules, rank_stabilized: false };
+        let spec = LoraSpec { rank: r, alpha, dropout: 0.0, target_modules, rank_stabilized: false, has_core: false };
         let numerics = Numerics::default();
         let trainer = Trainer::load(&folder.join("model"), Precision::F32, Device::Cpu, &spec, &numerics).unwrap();
         let adapter = peft::read_folder(&folder.join("adapter")).unwrap().adapter;

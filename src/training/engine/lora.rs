@@ -45,7 +45,7 @@ fn mix(mut word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// Adds scale · B A input, and the change of the base times the input, to the columns of `output`, in place, and returns
+/// Adds scale · B A input, or B R A input, and the change of the base times the input, to the columns of `output`, in place, and returns
 /// scale · A input, `[rows, members * rank]`, for [`add_backward_`].
 pub fn add_forward_(group: &LoraGroup, input: &Tensor, output: &Tensor, masks: Option<&Masks>) -> Result<Tensor> {
     let mut low = match masks {
@@ -54,7 +54,10 @@ pub fn add_forward_(group: &LoraGroup, input: &Tensor, output: &Tensor, masks: O
     };
     let _ = low.f_mul_scalar_(group.scale)?;
     for (index, member) in group.members.iter().enumerate() {
-        let part = low.f_narrow(1, index as i64 * group.rank, group.rank)?;
+        let mut part = low.f_narrow(1, index as i64 * group.rank, group.rank)?;
+        if let Some(core) = &member.core {
+            part = ops::product(&part, &core.matrix.f_tr()?)?;
+        }
         let output = output.f_narrow(1, member.column, member.outputs)?;
         ops::add_product_(&output, &part, &member.b.f_tr()?)?;
         if let Some(change) = &member.change {
@@ -85,7 +88,8 @@ impl PlacedChange {
     }
 }
 
-/// Adds the gradients of A and B to those of the group, and the input's gradient to `d_input` if it is given, in place.
+/// Adds the gradients of A and B to those of the group, or that of R alone if there is one, and the input's gradient to `d_input` if it is
+/// given, in place.
 pub fn add_backward_(
     group: &LoraGroup,
     input: &Tensor,
@@ -95,12 +99,24 @@ pub fn add_backward_(
     masks: Option<&Masks>,
 ) -> Result<()> {
     // With low = s A x and y = B low: dB += dy^T low, d_low = dy B; then dA += (s d_low)^T x and dx += s d_low A.
+    // With R, y = B R low: dR += (dy B)^T low and d_low = dy B R, and neither A nor B has a gradient.
     let mut d_low = low.f_empty_like()?;
     for (index, member) in group.members.iter().enumerate() {
         let start = index as i64 * group.rank;
         let d_out = d_output.f_narrow(1, member.column, member.outputs)?;
-        ops::product_into_(&d_low.f_narrow(1, start, group.rank)?, &d_out, &member.b)?;
-        ops::add_sum_over_rows_(&member.b_gradient, &d_out, &low.f_narrow(1, start, group.rank)?)?;
+        let d_part = d_low.f_narrow(1, start, group.rank)?;
+        let part = low.f_narrow(1, start, group.rank)?;
+        if let Some(core) = &member.core {
+            let d_between = ops::product(&d_out, &member.b)?;
+            ops::product_into_(&d_part, &d_between, &core.matrix)?;
+            ops::add_sum_over_rows_(&core.gradient, &d_between, &part)?;
+        } else {
+            ops::product_into_(&d_part, &d_out, &member.b)?;
+            ops::add_sum_over_rows_(&member.b_gradient, &d_out, &part)?;
+        }
+        if let Some(sum) = &member.weight_gradient {
+            ops::add_sum_over_rows_(sum, &d_out, input)?;
+        }
         if let (Some(change), Some(d_input)) = (&member.change, d_input) {
             change.add_backward_(&d_out, d_input)?;
         }
@@ -109,7 +125,9 @@ pub fn add_backward_(
     if let Some(masks) = masks {
         return masked_backward(group, input, &d_low, d_input, masks);
     }
-    ops::add_sum_over_rows_(&group.a_gradient, &d_low, input)?;
+    if !group.has_core {
+        ops::add_sum_over_rows_(&group.a_gradient, &d_low, input)?;
+    }
     match d_input {
         Some(d_input) => ops::add_product_(d_input, &d_low, &group.a),
         None => Ok(()),
@@ -139,8 +157,10 @@ fn masked_backward(
         let start = index as i64 * group.rank;
         let mask = masks.mask(member.module, input)?;
         let d_part = d_low.f_narrow(1, start, group.rank)?;
-        let a_gradient = group.a_gradient.f_narrow(0, start, group.rank)?;
-        ops::add_sum_over_rows_(&a_gradient, &d_part, &input.f_mul(&mask)?)?;
+        if !group.has_core {
+            let a_gradient = group.a_gradient.f_narrow(0, start, group.rank)?;
+            ops::add_sum_over_rows_(&a_gradient, &d_part, &input.f_mul(&mask)?)?;
+        }
         if let Some(d_input) = d_input {
             let through = ops::product(&d_part, &group.a.f_narrow(0, start, group.rank)?)?.f_mul(&mask)?;
             let _ = d_input.shallow_clone().f_add_(&through)?;

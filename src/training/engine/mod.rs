@@ -12,3 +12,4 @@ pub mod parameters;
 pub mod residual;
 pub mod runner;
 pub mod trainer;
+mod weight_gradient;

@@ -34,7 +34,7 @@ pub struct LoraPlacement {
     rank: usize,
     /// Adapted modules by layer and site.
     groups: Vec<[Option<GroupPlace>; 4]>,
-    /// Offsets of A and B by module of the layout.
+    /// Offsets of A and B by module of the layout. R is after B, if there is one.
     offsets: Vec<(usize, usize)>,
 }
 
@@ -101,6 +101,9 @@ impl LoraPlacement {
         for (index, member) in members.iter_mut().enumerate() {
             member.b = self.length;
             self.length += member.outputs * self.rank;
+            if self.layout.has_core {
+                self.length += self.rank * self.rank;
+            }
             self.offsets[member.module] = (a + index * self.rank * inputs, member.b);
         }
         Some(GroupPlace { a, inputs, members })
@@ -134,11 +137,15 @@ impl LoraPlacement {
     fn for_rows(&self, mut copy: impl FnMut(usize, usize, usize)) {
         let rank = self.layout.rank;
         let modules = self.layout.modules.iter().zip(self.layout.ranges()).zip(&self.offsets);
-        for ((module, (a, b)), &(inside_a, inside_b)) in modules {
-            // A is [rank, in]: its padding is rows at the end. B is [out, rank]: each of its rows is padded.
+        for (((module, (a, b)), &(inside_a, inside_b)), core) in modules.zip(self.layout.core_ranges()) {
+            // A is [rank, in]: its padding is rows at the end. B is [out, rank]: each of its rows is padded, as are those of R.
             copy(inside_a, a.start, rank * module.in_features);
             for row in 0..module.out_features {
                 copy(inside_b + row * self.rank, b.start + row * rank, rank);
+            }
+            let inside_core = inside_b + module.out_features * self.rank;
+            for (row, start) in core.step_by(rank).enumerate() {
+                copy(inside_core + row * self.rank, start, rank);
             }
         }
     }
@@ -169,8 +176,10 @@ pub struct LoraGroup {
     pub members: Vec<Member>,
     /// Padded rank.
     pub rank: i64,
-    /// Factor of B A.
+    /// Factor of B A, or B R A.
     pub scale: f64,
+    /// Whether the modules have R, and A and B are frozen.
+    pub has_core: bool,
 }
 
 /// One module of a group.
@@ -179,6 +188,10 @@ pub struct Member {
     pub b: Tensor,
     /// Gradient of `b`.
     pub b_gradient: Tensor,
+    /// R between B and A; `None` in adapters without a core.
+    pub core: Option<Core>,
+    /// Gradient of the frozen weight, `[out, in]`, in the master type; `None` where it is not asked for.
+    pub weight_gradient: Option<Tensor>,
     /// First column of the site's output to which the module adds.
     pub column: i64,
     /// Number of those columns.
@@ -187,6 +200,14 @@ pub struct Member {
     pub module: usize,
     /// Change of the base's weight, which is not trained; `None` if it has none.
     pub change: Option<PlacedChange>,
+}
+
+/// Matrix R of a module whose product is B R A. It is the only one of the three that is trained.
+pub struct Core {
+    /// R, `[rank, rank]`, in the compute type.
+    pub matrix: Tensor,
+    /// Gradient of `matrix`.
+    pub gradient: Tensor,
 }
 
 /// Change of a frozen weight, in the compute type.
@@ -262,6 +283,31 @@ impl Parameters {
         self.gradient.f_zero_().map(drop)
     }
 
+    /// Makes passes add the gradients of the frozen weights of all adapted modules to sums, which begin at zero.
+    pub fn sum_weight_gradients(&mut self) -> Result<(), TchError> {
+        let kind = (self.gradient.kind(), self.gradient.device());
+        for group in self.groups.iter_mut().flatten().flatten() {
+            let inputs = group.a.size()[1];
+            for member in &mut group.members {
+                member.weight_gradient = Some(Tensor::f_zeros([member.outputs, inputs], kind)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the sums of the gradients of the frozen weights `[out, in]`, row-major, by module of the layout; none if they were not
+    /// asked for.
+    pub fn weight_gradients(&self) -> Result<Vec<Vec<f32>>, TchError> {
+        let mut sums = vec![Vec::new(); self.placement.layout.modules.len()];
+        for member in self.groups.iter().flatten().flatten().flat_map(|group| &group.members) {
+            if let Some(gradient) = &member.weight_gradient {
+                let flat = gradient.f_to_kind(Kind::Float)?.f_to_device(tch::Device::Cpu)?.f_flatten(0, -1)?;
+                sums[member.module] = Vec::<f32>::try_from(flat)?;
+            }
+        }
+        Ok(sums)
+    }
+
     /// Updates the copy in the compute type, in place, after an update of the values.
     pub fn refresh(&mut self) -> Result<(), TchError> {
         if self.compute.kind() != self.values.kind() {
@@ -325,6 +371,21 @@ fn view(flat: &Tensor, start: usize, rows: i64, columns: i64) -> Result<Tensor, 
     flat.f_narrow(0, start as i64, rows * columns)?.f_view([rows, columns])
 }
 
+/// Returns the R of a module as views into the flat vectors of values and gradient; `None` if it has none.
+fn core(
+    placement: &LoraPlacement,
+    member: &MemberPlace,
+    compute: &Tensor,
+    gradient: &Tensor,
+) -> Result<Option<Core>, TchError> {
+    if !placement.layout.has_core {
+        return Ok(None);
+    }
+    let rank = placement.rank as i64;
+    let start = member.b + member.outputs * placement.rank;
+    Ok(Some(Core { matrix: view(compute, start, rank, rank)?, gradient: view(gradient, start, rank, rank)? }))
+}
+
 /// Returns the matrices of a group as views into the flat vectors of values and gradient.
 fn views(
     placement: &LoraPlacement,
@@ -340,6 +401,8 @@ fn views(
             b: view(compute, member.b, outputs, rank)?,
             b_gradient: view(gradient, member.b, outputs, rank)?,
             column: member.column as i64,
+            core: core(placement, member, compute, gradient)?,
+            weight_gradient: None,
             outputs,
             module: member.module,
             change: None,
@@ -353,5 +416,6 @@ fn views(
         members,
         rank,
         scale: placement.layout.scale(),
+        has_core: placement.layout.has_core,
     })
 }

@@ -78,6 +78,14 @@ impl<'a> Runner<'a> {
         &self.parameters
     }
 
+    /// Makes passes sum the gradients of the frozen weights, as [`Parameters::sum_weight_gradients`].
+    ///
+    /// # Errors
+    /// If LibTorch fails.
+    pub fn sum_weight_gradients(&mut self) -> Result<(), Error> {
+        Ok(self.parameters.sum_weight_gradients()?)
+    }
+
     /// Returns the next micro-batch, with the weight of each target token (under DPO, of each pair) in the step's loss.
     pub fn share(&self) -> BatchPart<'a> {
         let step = &self.job.steps[self.step];

@@ -159,7 +159,7 @@ impl Trainer {
     }
 
     /// Prepares a job for its first step.
-    fn runner<'a>(&self, job: &'a Job) -> Result<Runner<'a>, Error> {
+    pub(super) fn runner<'a>(&self, job: &'a Job) -> Result<Runner<'a>, Error> {
         let references = match job.objective {
             Objective::Sft => Vec::new(),
             Objective::Dpo { reference, .. } => self.references_of(reference, &job.steps)?,
@@ -194,7 +194,7 @@ impl Trainer {
     }
 
     /// Adds the gradients of one pass to those of the runners, in place, and returns the loss of each prediction.
-    fn forward_backward(&self, packed: &PackedBatch, active: &[&mut Runner]) -> Result<Vec<f64>, Error> {
+    pub(super) fn forward_backward(&self, packed: &PackedBatch, active: &[&mut Runner]) -> Result<Vec<f64>, Error> {
         let mut trainees = Vec::with_capacity(active.len());
         for runner in active {
             trainees.push(PassJob { parameters: runner.parameters(), masks: runner.masks() });
@@ -247,7 +247,7 @@ impl Trainer {
     }
 
     /// Checks a job before anything is computed.
-    fn check(&self, index: usize, job: &Job) -> Result<(), Error> {
+    pub(super) fn check(&self, index: usize, job: &Job) -> Result<(), Error> {
         self.check_settings(job).map_err(|reason| Error::Job { job: index, reason })?;
         for (number, step) in job.steps.iter().enumerate() {
             for micro_batch in step {

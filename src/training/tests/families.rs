@@ -107,6 +107,7 @@ impl Case {
             dropout: 0.0,
             target_modules: self.targets.clone(),
             rank_stabilized: false,
+            has_core: false,
         };
         Trainer::load(folder.path(), precision, Device::Cpu, &lora, &Numerics::default()).unwrap()
     }

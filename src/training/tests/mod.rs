@@ -3,6 +3,7 @@
 mod bits;
 mod by_libtorch;
 mod company;
+mod core_matrix;
 mod families;
 mod gradients;
 mod memory;
@@ -104,7 +105,7 @@ fn write_model(folder: &Path, config: &Config) {
 
 fn lora(targets: &[&str]) -> LoraSpec {
     let target_modules = targets.iter().map(|&target| target.into()).collect();
-    LoraSpec { rank: 4, alpha: 10.0, dropout: 0.0, target_modules, rank_stabilized: false }
+    LoraSpec { rank: 4, alpha: 10.0, dropout: 0.0, target_modules, rank_stabilized: false, has_core: false }
 }
 
 pub(super) fn trainer(config: &Config, precision: Precision, targets: &[&str]) -> Trainer {

@@ -39,6 +39,7 @@ fn load(name: &'static str, precision: Precision, rank_stabilized: bool) -> Case
         dropout: 0.0,
         target_modules: serde_json::from_value(json["lora"]["target_modules"].clone()).unwrap(),
         rank_stabilized,
+        has_core: false,
     };
     let trainer = Trainer::load(&folder.join("model"), precision, Device::Cpu, &lora, &Numerics::default()).unwrap();
     let adapter = |name: &str| {

@@ -47,7 +47,7 @@ const READ_STORE: &[&str] = &[
 ];
 const SWEEP: &[&str] = &["sweep sweep.ron --out swept --store sweeps"];
 
-pub const FORMATS: [Format; 71] = [
+pub const FORMATS: [Format; 72] = [
     // Scenarios and what stands next to them.
     format("scenario.ron", &[CHECK, "plan scenario.ron --out planned"]),
     format("cataloged.ron", &["scenario check cataloged.ron --no-trial"]),
@@ -112,6 +112,10 @@ pub const FORMATS: [Format; 71] = [
     format(
         "merging/adapters/round-00001/adapter_and_base_change.safetensors",
         &["verify merging", "export merging --to peft --out peft --store none", "replay merging --round 1"],
+    ),
+    format(
+        "cored/adapters/round-00001/adapter_with_core.safetensors",
+        &["verify cored", "export cored --to peft --out peft --store none", "replay cored --round 1"],
     ),
     lenient("swept/sweep.json", SWEEP),
     lenient("swept/0001-slow-uplink-1-Mbit-s/timing/summary.json", SWEEP),

@@ -17,7 +17,7 @@ use super::super::test_support::model_hub::{COMMIT, REPOSITORY, git_hash, sha256
 use super::formats::Format;
 
 /// Folders that a command may change when it reads a file in them: they are copied back after each.
-const RENEWED: [&str; 5] = ["hf", "kept", "merging", "run", "swept"];
+const RENEWED: [&str; 6] = ["cored", "hf", "kept", "merging", "run", "swept"];
 
 /// The files of the hub's model.
 const MODEL_FILES: [&str; 5] =
@@ -265,6 +265,8 @@ impl Inputs {
         copy(&world.path("whole"), &world.path("run"));
         let merging = ["merging", "--set=output.save_adapter_every=1", "--set=federated_lora=Flora"];
         world.fedreplay(&[&run[..], &merging].concat()).succeeded();
+        let cored = ["cored", "--set=output.save_adapter_every=1", "--set=federated_lora=FedSb(init_samples: 4)"];
+        world.fedreplay(&[&run[..], &cored].concat()).succeeded();
         // The results of the very run that reads them.
         world.fedreplay(&[&run[..], &["ran"]].concat()).succeeded();
         fs::remove_dir_all(world.path("ran")).expect("a run");

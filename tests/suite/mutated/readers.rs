@@ -20,7 +20,13 @@ const KERNEL: Reads = Nothing("what the kernel says about this machine and proce
 
 const READERS: [(&str, Reads); 57] = [
     ("adapter/peft/read.rs", Formats(&["adapter/adapter_config.json", "run/adapters/round-00001/adapter_config.json"])),
-    ("adapter/saved.rs", Formats(&["merging/adapters/round-00001/adapter_and_base_change.safetensors"])),
+    (
+        "adapter/saved.rs",
+        Formats(&[
+            "merging/adapters/round-00001/adapter_and_base_change.safetensors",
+            "cored/adapters/round-00001/adapter_with_core.safetensors",
+        ]),
+    ),
     ("audit/diff.rs", Formats(&["run/scenario.ron"])),
     ("benchmarks/human_eval/problems.rs", Formats(&["questions/humaneval/HumanEval.jsonl.gz"])),
     (

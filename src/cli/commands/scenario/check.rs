@@ -116,6 +116,12 @@ fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>
         let note = "bytes down are the most that the change of the base can take: what it takes follows from training";
         lines.push(("note", note.into()));
     }
+    if let Some(first_step) = spec.first_step() {
+        let samples = first_step.samples;
+        let note =
+            format!("the initial adapter is made before virtual time begins, from {samples} rows of all clients");
+        lines.push(("note", note));
+    }
     if spec.pruning().is_some() {
         let note =
             "bytes, operations and memory of tasks are those of ranks before pruning, which follows from training";
