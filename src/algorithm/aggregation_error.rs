@@ -42,9 +42,16 @@ fn root(square: f64) -> f64 {
 pub struct AggregationError {
     /// Errors of the layout's modules, in their order.
     pub modules: Vec<ModuleError>,
+    /// Numbers of products that the server has kept of each module's mean, for rules that cut it by its energy; else empty.
+    pub kept_ranks: Vec<u32>,
 }
 
 impl AggregationError {
+    /// Creates the error of an aggregation that keeps the mean of products as a whole, from those of the modules.
+    pub fn new(modules: Vec<ModuleError>) -> Self {
+        Self { modules, kept_ranks: vec![] }
+    }
+
     /// Returns the error of the modules of which a factor was `sent`; in the others nothing was aggregated, so they have none.
     pub fn of_sent(mut self, layout: &Layout, sent: Factors) -> Self {
         for (module, sent) in self.modules.iter_mut().zip(sent.by_module(layout)) {
@@ -67,7 +74,7 @@ impl AggregationError {
     ///     ModuleError { norm: 3.0, error: Some(1.0) },
     ///     ModuleError { norm: 4.0, error: Some(0.0) },
     /// ];
-    /// assert_eq!(AggregationError { modules }.total(), Some(0.6));
+    /// assert_eq!(AggregationError::new(modules).total(), Some(0.6));
     /// ```
     pub fn total(&self) -> Option<f64> {
         let mut means = 0.0;
@@ -130,7 +137,7 @@ pub fn error_of_corrected(
         let squares = terms.squares();
         modules.push(ModuleError::of_squares(layout.scale(), squares.mean, squares.difference));
     }
-    AggregationError { modules }
+    AggregationError::new(modules)
 }
 
 /// Computes the error of a module whose mean of products, the sum of `wanted`, has become the sum of `made`. Each is a column and a row;

@@ -87,7 +87,7 @@ fn with_products_around(
         modules.push(change.plus(module, &added));
         errors.push(error_of_products(&wanted, &made));
     }
-    (Arc::new(BaseChange { modules }), AggregationError { modules: errors })
+    (Arc::new(BaseChange { modules }), AggregationError::new(errors))
 }
 
 /// Returns the change of the server's base plus the mean of products s sum p_k B_k A_k, of which each module has the least rank that
@@ -102,6 +102,7 @@ fn with_truncated_products(
     let before = change_of(server);
     let mut modules = Vec::with_capacity(layout.modules.len());
     let mut errors = Vec::with_capacity(layout.modules.len());
+    let mut kept_ranks = Vec::with_capacity(layout.modules.len());
     for ((module, (a, b)), change) in layout.modules.iter().zip(layout.ranges()).zip(&before.modules) {
         let mut wanted = Vec::new();
         for (update, &weight) in updates.iter().zip(weights).filter(|(_, weight)| **weight > 0.0) {
@@ -120,10 +121,11 @@ fn with_truncated_products(
             made.push((widened(&left), widened(&right)));
             added.push((left, right));
         }
+        kept_ranks.push(added.len() as u32);
         modules.push(change.plus(module, &added));
         errors.push(error_of_products(&wanted, &made));
     }
-    (Arc::new(BaseChange { modules }), AggregationError { modules: errors })
+    (Arc::new(BaseChange { modules }), AggregationError { modules: errors, kept_ranks })
 }
 
 /// Returns the change of the base that an adapter belongs to.

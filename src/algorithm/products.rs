@@ -30,7 +30,7 @@ pub fn products_change(server: &Adapter, updates: &[Update], weights: &[f64]) ->
         }
         modules.push(nearest.error);
     }
-    (change, AggregationError { modules })
+    (change, AggregationError::new(modules))
 }
 
 /// Rank and widths of one module's matrices.

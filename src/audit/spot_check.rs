@@ -219,6 +219,13 @@ impl Check<'_> {
         counted.filter(|(task, _)| task.client as usize == client).map(|(_, &update)| update).collect()
     }
 
+    /// Returns a client's ranks around its tasks that count in a round, which is given by its index.
+    fn ranks_of(&self, round: usize, client: usize) -> Vec<[NodeId; 2]> {
+        let counted_tasks = &self.schedule[round].round.counted_tasks;
+        let ranks = counted_tasks.iter().zip(&self.planned[round].ranks);
+        ranks.filter(|(task, _)| task.client as usize == client).map(|(_, &ranks)| ranks).collect()
+    }
+
     /// Returns the number of a client that is given by its name or its number; names take precedence.
     fn client_number(&self, client: &str) -> Result<usize, RunError> {
         let clients = &self.inputs.clients;
@@ -302,9 +309,12 @@ impl Check<'_> {
                 recorded.push(id);
             }
         }
-        if client.is_some() {
+        if let Some(client) = *client {
             // Rows of the tasks take the updates once more.
             targets.iter().for_each(|&update| self.executor.demand(update));
+            for round in rounds.clone() {
+                self.ranks_of(round, client).into_iter().flatten().for_each(|rank| self.executor.demand(rank));
+            }
         }
         if let Some(round) = whole_round {
             self.planned[round].demand(self.executor);

@@ -222,7 +222,12 @@ impl Node {
                     begins_anew: *begins_anew,
                     controls: controls.as_ref().map(variates),
                 };
-                ("aggregate v6", false, text(&aggregate))
+                // Stored results of an earlier form have no ranks of the products that were kept.
+                let code = match rule {
+                    ServerRule::MergeTruncatedProducts { .. } => "aggregate v7",
+                    _ => "aggregate v6",
+                };
+                (code, false, text(&aggregate))
             }
             Self::Evaluate { groups, objective, .. } => {
                 let hashes: Vec<_> = groups.iter().map(|rows: &std::sync::Arc<Rows>| &rows.hashes).collect();

@@ -137,6 +137,8 @@ enum Stored {
     /// A model, and the state of the server's own rule.
     WithRuleState(Box<Stored>, Vec<u8>),
     Rank(u32),
+    /// An aggregated model, and the number of products that were kept of each module's mean.
+    AggregatedInPart(Box<Stored>, Vec<u32>),
 }
 
 /// First moment, second moment and number of steps.
@@ -245,9 +247,10 @@ impl Value {
         }
     }
 
-    /// Whether the value is the state of a client between two tasks. It takes no memory in that time.
+    /// Whether the value is the state of a client between two tasks, of the size of an adapter. It takes no memory in that time, and
+    /// cannot be taken from the executor. A rank is a number.
     pub fn is_client_state(&self) -> bool {
-        matches!(self, Self::Control(_) | Self::Moments(_) | Self::Kept(_) | Self::Memory(_) | Self::Rank(_))
+        matches!(self, Self::Control(_) | Self::Moments(_) | Self::Kept(_) | Self::Memory(_))
     }
 
     /// [token] -- Returns the number of tokens that went through the model in the trainings behind this value.
@@ -315,7 +318,11 @@ impl Value {
                 match error {
                     Some(error) => {
                         let modules = error.modules.iter().map(|module| (module.norm, module.error)).collect();
-                        Stored::Aggregated(Box::new(model), modules)
+                        let model = Stored::Aggregated(Box::new(model), modules);
+                        match error.kept_ranks.is_empty() {
+                            true => model,
+                            false => Stored::AggregatedInPart(Box::new(model), error.kept_ranks.clone()),
+                        }
                     }
                     None => model,
                 }
@@ -362,7 +369,14 @@ impl Value {
             Stored::Aggregated(model, modules) => {
                 let Self::Model { adapter, weights, state, clip_norm, .. } = Self::read(*model)? else { return None };
                 let modules = modules.into_iter().map(|(norm, error)| ModuleError { norm, error }).collect();
-                Self::Model { adapter, weights, state, clip_norm, error: Some(AggregationError { modules }) }
+                Self::Model { adapter, weights, state, clip_norm, error: Some(AggregationError::new(modules)) }
+            }
+            Stored::AggregatedInPart(model, kept_ranks) => {
+                let Self::Model { adapter, weights, state, clip_norm, error } = Self::read(*model)? else {
+                    return None;
+                };
+                let error = AggregationError { kept_ranks, ..error? };
+                Self::Model { adapter, weights, state, clip_norm, error: Some(error) }
             }
             // A rule of one's own has neither a center nor an error to store.
             Stored::WithRuleState(model, own_state) => {
@@ -425,7 +439,9 @@ mod tests {
         let layout = Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module] };
         let stored = Arc::new(Adapter::new(Arc::new(layout), vec![1.0, 2.0]));
         let modules = vec![ModuleError { norm: 2.0, error: Some(0.25) }, ModuleError { norm: 0.0, error: None }];
-        for (expected, variant) in [(None, 0), (Some(AggregationError { modules }), 11)] {
+        let whole = AggregationError::new(modules);
+        let cut = AggregationError { kept_ranks: vec![3, 1], ..whole.clone() };
+        for (expected, variant) in [(None, 0), (Some(whole), 11), (Some(cut), 15)] {
             let state = ServerState { momentum: Some(stored.clone()), ..ServerState::default() };
             let value = Value::Model {
                 adapter: stored.clone(),

@@ -35,11 +35,13 @@ fn rows(part: &TableView) -> Result<Vec<AggregationRow>, LedgerError> {
     let modules = part.names("module")?;
     let norms = part.numbers("norm")?;
     let errors = part.numbers("error")?;
+    let kept_ranks = part.newer_numbers("kept_rank")?;
     let mut rows = Vec::with_capacity(part.len());
     for at in 0..part.len() {
         let norm = norms[at].ok_or_else(|| part.fault("column norm holds a null".into()))?;
         let round = rounds[at] as u32;
-        rows.push(AggregationRow { round, module: modules[at].to_owned(), norm, error: errors[at] });
+        let kept_rank = kept_ranks[at].map(|rank| rank as u32);
+        rows.push(AggregationRow { round, module: modules[at].to_owned(), norm, error: errors[at], kept_rank });
     }
     Ok(rows)
 }

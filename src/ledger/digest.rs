@@ -57,6 +57,9 @@ fn joined(kind: &str, parts: &[Digest]) -> Digest {
 /// Columns that no chunk's hash can contain, since they are computed from it.
 pub const DIGEST_COLUMNS: [&str; 2] = ["rows_digest", "digest"];
 
+/// Columns that are hashed only in blocks where a row has a value, so that the digests of other runs are those from before they were added.
+const HASHED_IF_FILLED: [&str; 3] = ["kept_rank", "rank_before", "rank_after"];
+
 /// [rows] -- Rows that are hashed together, so that a round of any size can be hashed while it is written.
 pub const BLOCK_ROWS: usize = 1 << 16;
 
@@ -78,8 +81,10 @@ impl ChunkHasher {
     pub fn push(&mut self, block: &RecordBatch, except: &[&str]) {
         self.rows += block.num_rows() as u64;
         for (field, column) in block.schema_ref().fields().iter().zip(block.columns()) {
-            if !except.contains(&field.name().as_str()) {
-                update_text(&mut self.hasher, field.name());
+            let name = field.name().as_str();
+            let is_left_out = HASHED_IF_FILLED.contains(&name) && column.null_count() == column.len();
+            if !(is_left_out || except.contains(&name)) {
+                update_text(&mut self.hasher, name);
                 update_column(&mut self.hasher, column);
             }
         }
@@ -151,4 +156,37 @@ fn texts(column: &ArrayRef) -> Vec<u8> {
         bytes.extend(text.as_bytes());
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Table, TaskRow};
+
+    /// The rows without the columns of ranks.
+    fn without_ranks(rows: &RecordBatch) -> RecordBatch {
+        let is_other = |name: &str| !HASHED_IF_FILLED.contains(&name);
+        let schema = rows.schema();
+        let kept: Vec<usize> = (0..rows.num_columns()).filter(|&place| is_other(schema.field(place).name())).collect();
+        rows.project(&kept).expect("columns of the table")
+    }
+
+    #[test]
+    fn columns_that_were_added_later_count_where_they_have_values() {
+        let hash = |ranks: [Option<u32>; 2]| {
+            let rows = ranks.map(|rank_after| TaskRow { rank_after, ..TaskRow::default() });
+            let batch = TaskRow::batch(&rows);
+            (chunk_hash("tasks", &batch, &[]), chunk_hash("tasks", &without_ranks(&batch), &[]))
+        };
+        let (none, plain) = hash([None, None]);
+        assert_eq!(none, plain);
+        let filled = [[Some(2), None], [None, Some(2)], [Some(2), Some(2)], [Some(0), None]];
+        let mut seen = vec![none];
+        for ranks in filled {
+            let (found, without) = hash(ranks);
+            assert_eq!(without, plain);
+            assert!(!seen.contains(&found), "{ranks:?}");
+            seen.push(found);
+        }
+    }
 }

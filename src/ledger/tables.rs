@@ -76,6 +76,8 @@ table! {
         reward_margin: Option<f64>, "1", "mean over the steps of the chosen answers' rewards less the rejected ones'; null unless preference training";
         preference_accuracy: Option<f64>, "1", "mean over the steps of the share of pairs whose chosen answer has the higher reward; null unless preference training";
         update_norm: Option<f64>, "1", "L2 norm of the update over all adapter tensors";
+        rank_before: Option<u32>, "components", "rank that the client began the task with; null unless clients prune their ranks";
+        rank_after: Option<u32>, "components", "rank that the client has after the task, and of what it has sent; null unless clients prune their ranks";
         weight: Option<f64>, "1", "share of the update in the aggregate";
         update_key: Option<String>, "BLAKE3", "hash of everything that the update depends on";
         update_hash: Option<String>, "BLAKE3", "hash of the update's content";
@@ -108,6 +110,7 @@ table! {
         train_loss: Option<f64>, "nats/token or nats/pair", "weighted mean of the counted tasks' training losses; per pair under preference training";
         update_norm: Option<f64>, "1", "L2 norm of the aggregated update; null where the round has changed the base";
         aggregation_error: Option<f64>, "1", "distance of the aggregated product B A from the mean of the products that were aggregated, relative to that mean, over all modules; null with stale or discounted updates, with privacy, under a robust rule, and where no products are aggregated";
+        kept_rank: Option<u32>, "components", "singular values of the mean of products that the round added to the base, over all modules; null unless the server cuts the mean by its energy";
         epsilon_spent: Option<f64>, "1", "privacy spent up to this round; null without differential privacy";
         model_key: Option<String>, "BLAKE3", "hash of everything that the model depends on; null in a plan";
         model_hash: Option<String>, "BLAKE3", "hash of the model's content; null in a plan";
@@ -188,6 +191,7 @@ table! {
         module: String, "text", "path of the module in the base model";
         norm: f64, "1", "Frobenius norm of the mean of the products, with LoRA's scale";
         error: Option<f64>, "1", "Frobenius norm of the difference of the aggregated product from this mean, relative to `norm`; null if the mean is zero";
+        kept_rank: Option<u32>, "components", "singular values of this mean that the round added to the base; null unless the server cuts the mean by its energy";
     }
 }
 

@@ -6,15 +6,21 @@ use super::figure::{Column, Draw, Figure, Section};
 use super::grouping::Groups;
 use super::learning::{AXES, axes};
 use super::reported_run::ReportedRun;
-use crate::results::statistics::{quantile, sorted};
-use crate::results::{ModuleErrors, RunRecord};
+use crate::results::statistics::{mean, quantile, sorted};
+use crate::results::{ModuleErrors, RunRecord, ranks};
 
 /// Greatest number of updates that are drawn one by one.
 const MOST_UPDATES: usize = 5000;
 
 /// Returns the figures of aggregation; a plan has none.
 pub fn section(run: &ReportedRun) -> Section {
-    let figures = [norms(&run.record), weights(&run.record), errors(&run.record, &run.module_errors)];
+    let figures = [
+        norms(&run.record),
+        weights(&run.record),
+        errors(&run.record, &run.module_errors),
+        kept_ranks(&run.record),
+        client_ranks(&run.record),
+    ];
     Section { title: "How updates were combined", figures: figures.into_iter().flatten().collect() }
 }
 
@@ -154,6 +160,55 @@ fn errors(run: &RunRecord, modules: &[Option<ModuleErrors>]) -> Option<Figure> {
         },
         columns,
         notes,
+    })
+}
+
+/// Returns the chart of the ranks that the server has kept of means of products. `None` if it cut none.
+fn kept_ranks(run: &RunRecord) -> Option<Figure> {
+    let kept = &run.rounds.kept_rank;
+    if kept.iter().all(Option::is_none) {
+        return None;
+    }
+    let groups = Groups::of(kept.len());
+    let mut columns = Vec::from(axes(run, groups.last().map(|row| row as u32 + 1)));
+    columns.push(Column::numbers("kept_rank", "all modules", "components", groups.last().map(|row| kept[row])));
+    Some(Figure {
+        id: "kept_ranks",
+        title: "Ranks that the server keeps".into(),
+        caption: "Singular values of the mean of the clients' products that each round has added to the base, summed over modules \
+                  (`rounds.kept_rank`; by module `aggregation.kept_rank`)."
+            .into(),
+        draw: Draw::Lines { x: AXES.to_vec(), y: vec!["kept_rank"], split: None, band: None },
+        columns,
+        notes: Vec::from_iter(groups.note("ranks are those of the last of each")),
+    })
+}
+
+/// Returns the chart of the ranks that clients have pruned. `None` if they prune none.
+fn client_ranks(run: &RunRecord) -> Option<Figure> {
+    let groups = Groups::of(run.rounds.counted.len());
+    let by_round: Vec<Vec<f64>> = groups.last().map(|row| ranks(run, row)).collect();
+    if by_round.iter().all(Vec::is_empty) {
+        return None;
+    }
+    let mut columns = Vec::from(axes(run, groups.last().map(|row| row as u32 + 1)));
+    columns.extend([
+        Column::numbers("mean_rank", "mean", "components", by_round.iter().map(|ranks| mean(ranks))),
+        Column::numbers("least_rank", "least", "components", by_round.iter().map(|ranks| ranks.first().copied())),
+        Column::numbers("greatest_rank", "greatest", "components", by_round.iter().map(|ranks| ranks.last().copied())),
+    ]);
+    Some(Figure {
+        id: "client_ranks",
+        title: "Ranks of clients".into(),
+        caption: "Ranks that clients have after the tasks that counted in a round (`tasks.rank_after`).".into(),
+        draw: Draw::Lines {
+            x: AXES.to_vec(),
+            y: vec!["mean_rank", "least_rank", "greatest_rank"],
+            split: None,
+            band: None,
+        },
+        columns,
+        notes: Vec::from_iter(groups.note("ranks are those of the last of each")),
     })
 }
 

@@ -24,7 +24,7 @@ pub use participants::{
 };
 pub use population::RunClients;
 pub use record::{RunRecord, span_ns};
-pub use series::{ModuleErrors, Point, Series, main_curve, module_errors};
+pub use series::{ModuleErrors, Point, Series, main_curve, module_errors, ranks};
 pub use statistics::Estimate;
 pub use summary::Summary;
 pub(crate) use summary::Totals;

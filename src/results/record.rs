@@ -60,6 +60,8 @@ columns! {
     } names {
         outcome: Outcome,
         fate: Tally,
+    } newer {
+        rank_after,
     } newer counts {
         wire_bytes_down,
         wire_bytes_up,
@@ -93,6 +95,7 @@ columns! {
         status: RoundEnd,
     } newer {
         aggregation_error,
+        kept_rank,
     } newer counts {
         wire_bytes_down,
         wire_bytes_up,

@@ -39,6 +39,8 @@ pub(super) fn series(run: &RunRecord) -> Vec<Series> {
     all.push(clock.series("loss/train", run.loss_unit(), rounds.train_loss.iter()));
     all.push(clock.series("update/norm", "1", rounds.update_norm.iter()));
     all.push(clock.series("update/aggregation_error", "1", rounds.aggregation_error.iter().copied()));
+    all.push(clock.series("update/kept_rank", "components", rounds.kept_rank.iter().copied()));
+    all.push(clock.series("update/rank", "components", (0..count).map(|round| mean(&ranks(run, round)))));
     all.push(clock.series("privacy/epsilon", "1", rounds.epsilon_spent.iter()));
     for (name, tasks) in [
         ("tasks/counted", &rounds.counted),
@@ -145,6 +147,12 @@ fn mean_staleness(run: &RunRecord, round: usize) -> Option<f64> {
     let of_round = run.tasks.staleness.slice(range.start, range.len());
     let values: Vec<f64> = of_round.iter().flatten().map(f64::from).collect();
     mean(&values)
+}
+
+/// [components] -- Returns the ranks that clients have after the tasks that a round recorded as counted, in ascending order; none unless
+/// clients prune their ranks.
+pub fn ranks(run: &RunRecord, round: usize) -> Vec<f64> {
+    sorted(run.tasks.rank_after[run.round_tasks[round].clone()].iter().copied().flatten())
 }
 
 /// Errors of one round over the modules.

@@ -19,6 +19,7 @@ pub struct ClientStates<'a> {
     memories: BTreeMap<u32, NodeId>,
     /// Ranks of clients that prune them, and the models that they were given last.
     ranks: BTreeMap<u32, NodeId>,
+    ranks_before: BTreeMap<u32, NodeId>,
     starts: BTreeMap<u32, NodeId>,
 }
 
@@ -26,8 +27,8 @@ impl<'a> ClientStates<'a> {
     /// Creates the state before the first round, which is empty, for clients that keep these factors.
     pub fn new(executor: &'a Executor<'a>, is_live: bool, factors: Factors) -> Self {
         let (controls, moments, kept, memories) = Default::default();
-        let (ranks, starts) = Default::default();
-        Self { executor, is_live, controls, moments, factors, kept, memories, ranks, starts }
+        let (ranks, ranks_before, starts) = Default::default();
+        Self { executor, is_live, controls, moments, factors, kept, memories, ranks, ranks_before, starts }
     }
 
     /// Whether clients keep factors, so that each has a model of its own.
@@ -77,8 +78,14 @@ impl<'a> ClientStates<'a> {
         let before = self.ranks[&client];
         let rank = self.executor.add(Node::PrunedRank(Prune { update, base: self.starts[&client], before, gamma }));
         self.ranks.insert(client, rank);
+        self.ranks_before.insert(client, before);
         self.hold(rank, Some(before));
         self.executor.add(Node::Pruned { update, rank })
+    }
+
+    /// Returns the ranks that a client had before and after its last task; `None` if it prunes none.
+    pub fn ranks_around_last_task(&self, client: u32) -> Option<[NodeId; 2]> {
+        Some([*self.ranks_before.get(&client)?, *self.ranks.get(&client)?])
     }
 
     /// Adds the update that the server receives of a client, and replaces the client's memory if it has error feedback. The

@@ -10,7 +10,7 @@ use super::planned_round::{Evaluations, OwnModel, PlannedRound};
 use super::scheduled_benchmarks;
 use crate::adapter::Adapter;
 use crate::algorithm::AggregationError;
-use crate::graph::{Executor, GraphError, Recorded, RowsLoss, Trained, Value};
+use crate::graph::{Executor, GraphError, NodeId, Recorded, RowsLoss, Trained, Value};
 use crate::inputs::Inputs;
 use crate::ledger::{
     AggregationRow, Chunk, EvalSubject, EvaluationRow, EventRow, LOSSES, LineageRow, PopulationRow, RoundEnd, RoundRow,
@@ -75,7 +75,12 @@ pub fn round(
     let mut results = BTreeMap::new();
     let counted_tasks = scheduled.round.counted_tasks.iter().zip(&planned.updates);
     for (((counted, &update), value), &weight) in counted_tasks.zip(&updates).zip(&weights) {
-        results.insert(counted.task, Counted { value, weight, key: executor.key(update).to_string() });
+        let key = executor.key(update).to_string();
+        results.insert(counted.task, Counted { value, weight, key, ranks: None });
+    }
+    for (counted, &ranks) in scheduled.round.counted_tasks.iter().zip(&planned.ranks) {
+        let ranks = Some(taken_ranks(executor, ranks)?);
+        results.entry(counted.task).and_modify(|result| result.ranks = ranks);
     }
     let base = executor.take(planned.base)?.adapter().clone();
     // With another change of the base, the two adapters are not of one model, whose difference they would be.
@@ -89,6 +94,7 @@ pub fn round(
         train_loss: train_loss(&results, planned.counts_alike),
         update_norm: is_of_base.then(|| model.adapter().difference(&base).norm()),
         aggregation_error: error.and_then(AggregationError::total),
+        kept_rank: error.filter(|error| !error.kept_ranks.is_empty()).map(|error| error.kept_ranks.iter().sum()),
         epsilon_spent: planned.epsilon_spent,
         model_key: Some(executor.key(planned.model).to_string()),
         model_hash: Some(model.adapter_hash().to_string()),
@@ -106,8 +112,15 @@ pub fn round(
 /// Returns the rows of table `aggregation` of a round, one per module.
 fn aggregation(round: u32, model: &Adapter, error: &AggregationError) -> Vec<AggregationRow> {
     let mut rows = Vec::with_capacity(error.modules.len());
-    for (module, found) in model.layout.modules.iter().zip(&error.modules) {
-        rows.push(AggregationRow { round, module: module.path.clone(), norm: found.norm, error: found.error });
+    for (place, (module, found)) in model.layout.modules.iter().zip(&error.modules).enumerate() {
+        let kept_rank = error.kept_ranks.get(place).copied();
+        rows.push(AggregationRow {
+            round,
+            module: module.path.clone(),
+            norm: found.norm,
+            error: found.error,
+            kept_rank,
+        });
     }
     rows
 }
@@ -137,6 +150,8 @@ struct Counted<'a> {
     value: &'a Value,
     weight: f64,
     key: String,
+    /// Ranks of the client before and after the task; `None` if it prunes none.
+    ranks: Option<[u32; 2]>,
 }
 
 impl Counted<'_> {
@@ -147,6 +162,18 @@ impl Counted<'_> {
             _ => unreachable!("a training order gives an update"),
         }
     }
+}
+
+/// Takes the ranks of a client before and after a task from the executor.
+fn taken_ranks(executor: &Executor, ranks: [NodeId; 2]) -> Result<[u32; 2], GraphError> {
+    let mut taken = [0; 2];
+    for (taken, rank) in taken.iter_mut().zip(ranks) {
+        *taken = match executor.take(rank)? {
+            Value::Rank(rank) => rank,
+            _ => unreachable!("a client's rank is a number"),
+        };
+    }
+    Ok(taken)
 }
 
 /// Returns the row of an event of virtual time.
@@ -206,15 +233,17 @@ pub fn tasks_of_client(
     executor: &Executor,
 ) -> Result<Vec<TaskRow>, GraphError> {
     let mut updates = BTreeMap::new();
-    for (counted, &update) in scheduled.round.counted_tasks.iter().zip(&planned.updates) {
+    for (place, counted) in scheduled.round.counted_tasks.iter().enumerate() {
         if counted.client == client {
-            updates.insert(counted.task, (executor.take(update)?, executor.key(update).to_string()));
+            let update = planned.updates[place];
+            let ranks = planned.ranks.get(place).map(|&ranks| taken_ranks(executor, ranks)).transpose()?;
+            updates.insert(counted.task, (executor.take(update)?, executor.key(update).to_string(), ranks));
         }
     }
     let mut rows = Vec::new();
     for task in scheduled.tasks.iter().filter(|task| task.client == client) {
         let update = updates.get(&task.task);
-        let counted = update.map(|(value, key)| Counted { value, weight: 0.0, key: key.clone() });
+        let counted = update.map(|(value, key, ranks)| Counted { value, weight: 0.0, key: key.clone(), ranks: *ranks });
         rows.push(TaskRow { weight: None, ..trained_task(task, counted.as_ref()) });
     }
     Ok(rows)
@@ -236,6 +265,8 @@ fn trained_task(task: &TaskRecord, counted: Option<&Counted>) -> TaskRow {
         reward_margin: record.preference.map(|mean| mean.margin),
         preference_accuracy: record.preference.map(|mean| mean.accuracy),
         update_norm: Some(record.update_norm),
+        rank_before: counted.ranks.map(|[before, _]| before),
+        rank_after: counted.ranks.map(|[_, after]| after),
         weight: Some(counted.weight),
         update_key: Some(counted.key.clone()),
         update_hash: Some(counted.value.adapter_hash().to_string()),
@@ -373,7 +404,7 @@ pub fn own_model(
 }
 
 /// Takes the losses of an evaluation from the executor.
-fn losses(executor: &Executor, evaluation: crate::graph::NodeId) -> Result<Vec<RowsLoss>, GraphError> {
+fn losses(executor: &Executor, evaluation: NodeId) -> Result<Vec<RowsLoss>, GraphError> {
     match executor.take(evaluation)? {
         Value::Evaluated(evaluated) => Ok(evaluated.groups.clone()),
         _ => unreachable!("an evaluation gives losses"),

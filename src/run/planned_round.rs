@@ -12,6 +12,8 @@ pub struct PlannedRound {
     pub nodes: Range<usize>,
     /// Training of each counted task, in aggregation order.
     pub updates: Vec<NodeId>,
+    /// Ranks of the client before and after each counted task, in the same order; empty where clients prune none.
+    pub ranks: Vec<[NodeId; 2]>,
     /// Model that the round replaced.
     pub base: NodeId,
     /// Model of the aggregator after the round.
@@ -58,6 +60,9 @@ impl PlannedRound {
         // The ledger takes the same values again, so demands and takes must stay in balance: see `run::ledger_rows::round`.
         for &update in &self.updates {
             executor.demand(update);
+        }
+        for &rank in self.ranks.as_flattened() {
+            executor.demand(rank);
         }
         executor.demand(self.base);
         executor.demand(self.model);

@@ -144,6 +144,8 @@ impl<'a> Planner<'a> {
         let round = &scheduled.round;
         let base = self.versions[round.base_version as usize];
         let updates = self.aggregate_round(scheduled, base);
+        let counted = round.counted_tasks.iter();
+        let ranks = counted.filter_map(|counted| self.states.ranks_around_last_task(counted.client)).collect();
         let version = round.version.unwrap_or(round.base_version);
         let model = self.versions[version as usize];
         self.last_model = (model, version);
@@ -186,6 +188,7 @@ impl<'a> Planner<'a> {
         let planned = PlannedRound {
             nodes,
             updates,
+            ranks,
             base,
             model,
             version,

@@ -149,11 +149,13 @@ fn in_scenario(run_folder: &Path, manifest: &Manifest, scenario: &Scenario, is_o
     found
 }
 
-/// Checks the errors of aggregations over all modules against those of the modules.
+/// Checks the errors of aggregations over all modules, and the ranks that they have kept, against those of the modules.
 fn in_aggregation(run_folder: &Path) -> Result<Vec<String>, LedgerError> {
     let tables = RunTables::read(run_folder)?;
     let stated = tables.rounds().newer_numbers("aggregation_error")?;
+    let stated_ranks = tables.rounds().newer_numbers("kept_rank")?;
     let mut computed = vec![None; stated.len()];
+    let mut ranks = vec![None; stated.len()];
     let mut found = Vec::new();
     tables.visit_aggregation(|index, rows| {
         let number = index as u32 + 1;
@@ -161,13 +163,16 @@ fn in_aggregation(run_folder: &Path) -> Result<Vec<String>, LedgerError> {
             found.push(format!("round {number}, table aggregation: a row says round {}", other.round));
         }
         let modules = rows.iter().map(|row| ModuleError { norm: row.norm, error: row.error }).collect();
-        computed[index] = AggregationError { modules }.total();
+        computed[index] = AggregationError::new(modules).total();
+        ranks[index] = rows.iter().map(|row| row.kept_rank.map(f64::from)).sum::<Option<f64>>();
     })?;
-    for (number, (stated, computed)) in (1..).zip(stated.into_iter().zip(computed)) {
+    let errors = stated.into_iter().zip(computed).map(|pair| ("aggregation error", pair));
+    let ranks = stated_ranks.into_iter().zip(ranks).map(|pair| ("kept rank", pair));
+    for (number, (what, (stated, computed))) in (1..).zip(errors).chain((1..).zip(ranks)) {
         if stated.map(f64::to_bits) != computed.map(f64::to_bits) {
-            let shown = |error: Option<f64>| error.map_or("null".to_owned(), |error| error.to_string());
+            let shown = |figure: Option<f64>| figure.map_or("null".to_owned(), |figure| figure.to_string());
             found.push(format!(
-                "round {number}: its modules give the aggregation error {}, table rounds says {}",
+                "round {number}: its modules give the {what} {}, table rounds says {}",
                 shown(computed),
                 shown(stated)
             ));

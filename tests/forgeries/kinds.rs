@@ -334,7 +334,7 @@ fn of_rows(add: Add) {
             norm: rows["norm"].as_primitive::<Float64Type>().value(row),
             error: Some(rows["error"].as_primitive::<Float64Type>().value(row)),
         });
-        let total = AggregationError { modules: modules.collect() }.total();
+        let total = AggregationError::new(modules.collect()).total();
         let rounds = run.table("rounds");
         let stated = rounds["aggregation_error"].as_primitive::<Float64Type>();
         let errors = vec![stated.is_valid(0).then(|| stated.value(0)), total];

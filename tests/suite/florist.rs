@@ -17,6 +17,19 @@ fn ranks(adapter: &Adapter) -> Vec<Option<usize>> {
     by_name(&adapter.layout).into_iter().map(|place| rank(&change.modules[place])).collect()
 }
 
+/// The kept ranks in table `aggregation` by round, in the order of the modules' names.
+fn recorded_ranks(tables: &RunTables) -> Vec<Vec<u64>> {
+    let mut recorded = vec![Vec::new(); tables.rounds().len()];
+    tables
+        .visit_aggregation(|round, rows| {
+            let mut by_name: Vec<_> = rows.iter().map(|row| (&row.module, row.kept_rank.expect("a rank"))).collect();
+            by_name.sort_unstable();
+            recorded[round] = by_name.into_iter().map(|(_, rank)| rank.into()).collect();
+        })
+        .expect("a table");
+    recorded
+}
+
 /// The shapes of the modules, `[in, out]`, in the order of their names.
 fn shapes(adapter: &Adapter) -> Vec<[usize; 2]> {
     let modules = &adapter.layout.modules;
@@ -72,10 +85,13 @@ fn florist_adds_the_least_rank_that_holds_the_energy_and_begins_anew() {
     let second = played.of_second_rank();
     let tables = RunTables::read(&played.world.path("run")).expect("tables");
     let errors = tables.rounds().numbers("aggregation_error").expect("errors");
+    let totals = tables.rounds().counts("kept_rank").expect("kept ranks");
+    let recorded_ranks = recorded_ranks(&tables);
     let shapes = shapes(&saved(&played, 1));
     let mut before = vec![0.0; elements(&saved(&played, 1)).len()];
     let mut ranks_before = vec![Some(0); shapes.len()];
     let mut cut = 0;
+    let mut compared = 0;
     for (round, recorded) in errors.into_iter().enumerate() {
         let start = &played.models[round];
         for (value, is_of_a) in start.iter().zip(&played.is_of_a) {
@@ -102,12 +118,15 @@ fn florist_adds_the_least_rank_that_holds_the_energy_and_begins_anew() {
             let (Some(before), Some(after)) = (ranks_before[module], ranks_after[module]) else { continue };
             let energies = added_energies(&next, module, before);
             assert_eq!(energies.len(), after - before);
+            assert_eq!(recorded_ranks[round][module] as usize, energies.len());
+            compared += 1;
             assert!(energies.is_sorted_by(|one, next| one >= next));
             let (last, others) = energies.split_last().expect("a product");
             assert!(others.iter().sum::<f64>() < (share + 1e-6) * energy(whole), "a smaller rank holds enough");
             assert!(greatest_energy(&left, *inputs) <= (1.0 + 1e-6) * last, "what is left has a greater part");
             cut += usize::from(energies.len() < 10);
         }
+        assert_eq!(totals[round], recorded_ranks[round].iter().sum::<u64>());
         let apart = distance(&added, &mean);
         let recorded = recorded.expect("an error");
         assert!((recorded - apart).abs() < 1e-5, "round {}: {recorded} for {apart}", round + 1);
@@ -116,6 +135,7 @@ fn florist_adds_the_least_rank_that_holds_the_energy_and_begins_anew() {
         before = after;
         ranks_before = ranks_after;
     }
+    assert!(compared >= shapes.len(), "the ranks of a round at least");
     assert!(cut > 0, "no module kept fewer than all singular values");
     assert_commands(&played, &sets);
 }

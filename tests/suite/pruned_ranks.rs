@@ -45,7 +45,20 @@ fn ranks_after(played: &Played) -> (BTreeMap<u64, usize>, usize) {
         .map(|(client, rank)| (client as u64, rank))
         .collect();
     let tables = RunTables::read(&played.world.path("run")).expect("tables");
-    let mut weights = tables.tasks().expect("tasks").numbers("weight").expect("weights").into_iter().flatten();
+    let tasks = tables.tasks().expect("tasks");
+    let mut weights = tasks.numbers("weight").expect("weights").into_iter().flatten();
+    // Tasks that do not count have no ranks.
+    let mut recorded = Vec::new();
+    for column in ["rank_before", "rank_after"] {
+        let ranks = tasks.counts_or_none(column).expect("ranks");
+        assert!(
+            ranks
+                .iter()
+                .zip(tasks.numbers("weight").expect("weights"))
+                .all(|(rank, weight)| rank.is_some() == weight.is_some())
+        );
+        recorded.push(ranks.into_iter().flatten());
+    }
     let mut pruned = 0;
     for (round, pair) in played.models.windows(2).enumerate() {
         let updates: Vec<&Training> =
@@ -61,6 +74,8 @@ fn ranks_after(played: &Played) -> (BTreeMap<u64, usize>, usize) {
             let has_shrunk = size(played, &update.adapter, left, rank) < size(played, &start, left, rank);
             let after = if has_shrunk { left } else { rank };
             pruned += usize::from(after < rank);
+            assert_eq!(recorded[0].next(), Some(rank as u64), "round {}, client {}", round + 1, update.client);
+            assert_eq!(recorded[1].next(), Some(after as u64), "round {}, client {}", round + 1, update.client);
             ranks.insert(update.client, after);
             assert_eq!(
                 update.received,

@@ -296,7 +296,7 @@ fn counts(table: &TableView, column: &str) -> Vec<u64> {
 }
 
 /// Numbers of the variants of stored results that hold another one, with a center, an error or a rule's state after it.
-const AROUND_ANOTHER: [u64; 3] = [9, 11, 13];
+const AROUND_ANOTHER: [u64; 4] = [9, 11, 13, 15];
 
 /// The adapter at the beginning of a stored result, in the order of its tensors' names.
 fn adapter(store: &Store, key: &str) -> Vec<f64> {

@@ -131,13 +131,13 @@ fn without_a_mean_there_is_no_error() {
     let nothing = ModuleError { norm: 0.0, error: None };
     assert_eq!(of_factors(&clients, &[0.5, 0.5]), nothing);
     assert_eq!(of_products(&clients, &[0.5, 0.5]), nothing);
-    assert_eq!(AggregationError { modules: vec![nothing; 2] }.total(), None);
+    assert_eq!(AggregationError::new(vec![nothing; 2]).total(), None);
     let half = ModuleError { norm: 2.0, error: Some(0.5) };
-    assert_eq!(AggregationError { modules: vec![nothing, half] }.total(), Some(0.5));
+    assert_eq!(AggregationError::new(vec![nothing, half]).total(), Some(0.5));
     let client = adapter(&layout, &[1.0, 0.0, f32::INFINITY, 0.0]);
     let found = of_factors(&[client.clone(), client], &[0.5, 0.5]);
     assert_eq!(found.error, None);
-    assert_eq!(AggregationError { modules: vec![found, half] }.total(), None, "not that of the other module alone");
+    assert_eq!(AggregationError::new(vec![found, half]).total(), None, "not that of the other module alone");
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn layers_that_are_not_sent_have_no_error() {
     let layout =
         Layout { rank: 1, alpha: 1.0, rank_stabilized: false, has_core: false, modules: vec![module(0), module(1)] };
     let modules = vec![ModuleError { norm: 3.0, error: Some(0.5) }, ModuleError { norm: 4.0, error: Some(0.0) }];
-    let whole = AggregationError { modules };
+    let whole = AggregationError::new(modules);
     assert_eq!(whole.clone().of_sent(&layout, Factors::B), whole);
     let shared = whole.of_sent(&layout, Factors::ButLastLayers(1));
     assert_eq!(shared.modules[1], ModuleError { norm: 0.0, error: None });
