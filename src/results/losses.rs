@@ -149,6 +149,49 @@ impl Learning {
     }
 }
 
+/// Means over clients of the last losses on each client's own held-out rows, where clients have models of their own or the last model is
+/// fine-tuned on their rows. Every client counts alike, however many rows it holds out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ClientMeans {
+    /// [nat/token, nat/pair on preference data] -- Of each client's own model.
+    pub personal: Option<f64>,
+    /// [nat/token, nat/pair] -- Of the server's model.
+    pub global: Option<f64>,
+    /// [nat/token, nat/pair] -- Of the last model after some steps on each client's rows.
+    pub fine_tuned: Option<f64>,
+}
+
+impl ClientMeans {
+    /// Computes the means after the last round after which each kind of model was evaluated; `None` if no client has a model of its own.
+    pub fn of(evaluations: &[EvaluationRow]) -> Option<Self> {
+        Self::default().followed_by(evaluations).of_own_models()
+    }
+
+    /// Returns the means after more rounds, with these evaluations.
+    pub(super) fn followed_by(self, evaluations: &[EvaluationRow]) -> Self {
+        let mean_of = |subject| {
+            let last = last_point(evaluations, subject).filter(|point| point.round > 0)?;
+            mean(&last.client_losses())
+        };
+        Self {
+            personal: mean_of(EvalSubject::Personal).or(self.personal),
+            global: mean_of(EvalSubject::Global).or(self.global),
+            fine_tuned: mean_of(EvalSubject::FineTuned).or(self.fine_tuned),
+        }
+    }
+
+    /// Returns the means, unless they are of the server's model alone.
+    pub(super) fn of_own_models(self) -> Option<Self> {
+        (self.personal.is_some() || self.fine_tuned.is_some()).then_some(self)
+    }
+
+    /// Returns the means that there are, with what they are of.
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        let all = [("own model", self.personal), ("server's model", self.global), ("fine-tuned", self.fine_tuned)];
+        all.into_iter().filter_map(|(name, mean)| Some((name, mean?))).collect()
+    }
+}
+
 /// Whether only clients that train alone were evaluated after training began.
 fn is_alone(evaluations: &[EvaluationRow]) -> bool {
     let mut trained = evaluations.iter().filter(|row| row.round > 0 && row.benchmark == LOSSES).peekable();

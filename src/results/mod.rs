@@ -16,7 +16,7 @@ mod summary;
 pub use costs::{Moved, RoundCosts, Traffic};
 pub use fairness::Fairness;
 pub(crate) use losses::MainLoss;
-pub use losses::{CurvePoint, Learning, LossGroup, SplitLosses};
+pub use losses::{ClientMeans, CurvePoint, Learning, LossGroup, SplitLosses};
 pub use main_figures::{ClientCounts, MainFigures};
 pub use overview::{LifecycleState, Overview, RunEssentials};
 pub use participants::{

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::costs::Moved;
 use super::fairness::Fairness;
-use super::losses::Learning;
+use super::losses::{ClientMeans, Learning};
 use super::main_figures::MainFigures;
 use super::participants::{self, ClientFigures, GroupFigures};
 use super::record::{RunRecord, span_ns};
@@ -133,6 +133,9 @@ pub struct Overview {
     pub energy_kwh: Option<f64>,
     /// [nat/token] -- Losses of the last evaluated model on the held-out rows of each client.
     pub fairness: Option<Fairness>,
+    /// Losses on clients' own rows; `None` where no client has a model of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_means: Option<ClientMeans>,
     pub devices: Vec<GroupFigures>,
     /// Clients that lost the most tasks by being too slow, most first.
     pub stragglers: Vec<ClientFigures>,
@@ -163,6 +166,7 @@ impl Overview {
             moved: figures.moved,
             energy_kwh: figures.energy_kwh.filter(|&kwh| kwh > 0.0),
             fairness: figures.fairness,
+            client_means: ClientMeans::of(&run.losses),
             devices: participants::by_device(&run),
             stragglers: participants::stragglers(&run, &clients),
             clients: run.clients() as u64,

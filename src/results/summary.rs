@@ -6,7 +6,7 @@ use std::time::Instant;
 use fedreplay_sim::Tally;
 
 use super::costs::{Moved, Traffic};
-use super::losses::MainLoss;
+use super::losses::{ClientMeans, MainLoss};
 use super::participants::FateCounts;
 use crate::ledger::{Chunk, EvalSubject, EvaluationRow, LedgerError, path_as_text};
 use crate::privacy::Spent;
@@ -31,6 +31,9 @@ pub struct Summary {
     pub reward_margin: Option<f64>,
     /// [nat/token] -- Mean loss of the clients trained alone, on the same rows with the same weights as `loss_after`.
     pub loss_local: Option<f64>,
+    /// Losses on clients' own rows; left out of the file where no client has a model of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_means: Option<ClientMeans>,
     pub simulated_ns: u64,
     pub wall_seconds: f64,
     pub tasks_dispatched: u64,
@@ -101,6 +104,7 @@ pub(crate) struct Totals {
     before: Option<MainLoss>,
     after: Option<MainLoss>,
     local: Option<MainLoss>,
+    clients: ClientMeans,
     unusable: Vec<String>,
     pub rounds: u32,
     simulated_ns: u64,
@@ -122,6 +126,7 @@ impl Totals {
         // Without an evaluation in this round, the values of the last evaluated round stay.
         self.after = MainLoss::of_federation(&chunk.evaluations, round).or(self.after);
         self.local = MainLoss::after(&chunk.evaluations, EvalSubject::Local, round).or(self.local);
+        self.clients = self.clients.followed_by(&chunk.evaluations);
         let unusable = chunk.tasks.iter().filter_map(|task| Some((task, task.reason.as_ref()?)));
         self.unusable.extend(unusable.map(|(task, reason)| format!("round {round}, client {}: {reason}", task.client)));
         self.rounds = round;
@@ -146,6 +151,7 @@ impl Totals {
             loss_before: self.before.and_then(|before| before.loss),
             loss_after: self.after.and_then(|after| after.loss),
             loss_local: self.local.and_then(|local| local.loss),
+            client_means: self.clients.of_own_models(),
             simulated_ns: self.simulated_ns,
             wall_seconds: began.elapsed().as_secs_f64(),
             tasks_dispatched: self.tasks.all(),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use fedreplay::adapter::peft;
 use fedreplay::ledger::{EvalSubject, EvaluationRow, RunTables, Split};
 
-use super::federated_lora::{EVERYONE, Played};
+use serde_json::Value;
+
+use super::federated_lora::{EVERYONE, Played, scenario};
 use super::recomputed;
 use crate::support::World;
 
@@ -212,4 +214,67 @@ fn ditto_names_what_it_does_not_go_with() {
         world.run("refused", &["--set", set]).refused(2, &[reason]);
     }
     assert!(!world.path("refused").exists());
+}
+
+/// The mean over clients of their last losses on their own rows, by the tables.
+fn mean_by_client(rows: &[EvaluationRow], subject: EvalSubject) -> Option<f64> {
+    let mut last = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.subject == subject && row.split == Split::HeldOut && row.round > 0) {
+        last.insert(row.client, row.loss.expect("a finite loss"));
+    }
+    (!last.is_empty()).then(|| last.values().sum::<f64>() / last.len() as f64)
+}
+
+#[test]
+fn means_by_client_are_told_at_the_end_by_show_and_by_sweeps() {
+    let fine_tuning = ["--set", "evaluation.fine_tuning_steps=2"];
+    // Under FedPer the server has no model of its own.
+    for (method, sets, kinds) in [
+        ("Ditto()", &fine_tuning[..], ["own model", "server's model", "fine-tuned"].as_slice()),
+        ("FedPer(local_layers: 1)", &[], &["own model"]),
+        ("FedIt", &fine_tuning, &["server's model", "fine-tuned"]),
+        ("FedIt", &[], &[]),
+    ] {
+        let world = World::new();
+        world.write("scenario.ron", &scenario(method, "FedAvg()", 3));
+        let sets = [&["--json", "--set", "rounds=2"][..], sets].concat();
+        let said = world.run("run", &sets).succeeded();
+        let shown = world.fedreplay(&["show", "run", "--json"]).succeeded();
+        let rows = evaluations(&world, "run");
+        let subjects = [EvalSubject::Personal, EvalSubject::Global, EvalSubject::FineTuned];
+        let expected = subjects.map(|subject| mean_by_client(&rows, subject));
+        for said in [&said, &shown] {
+            let line: Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
+            let means = &line["client_means"];
+            assert_eq!(means.is_null(), kinds.is_empty(), "{method}: {line}");
+            for (name, expected) in ["personal", "global", "fine_tuned"].into_iter().zip(expected) {
+                let Some(expected) = expected.filter(|_| !kinds.is_empty()) else {
+                    assert!(means[name].is_null(), "{method}: {means}");
+                    continue;
+                };
+                assert!((means[name].as_f64().expect("a mean") - expected).abs() < 1e-12, "{method}: {means}");
+                assert!(said.stdout.contains(&format!("{expected:.4} ")), "{}", said.stdout);
+            }
+            for name in ["own model", "server's model", "fine-tuned"] {
+                assert_eq!(said.stdout.contains(name), kinds.contains(&name), "{method}: {}", said.stdout);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sweep_has_a_column_of_means_by_client_where_a_cell_has_them() {
+    let world = World::new();
+    world.write("scenario.ron", &scenario("FedIt", "FedAvg()", 3));
+    let sweep = r#"(name: "s", scenario: "scenario.ron", set: ["rounds=1"],
+        variants: [(name: "plain"), (name: "Ditto", set: ["federated_lora=Ditto()"])])"#;
+    world.write("sweep.ron", sweep);
+    let said = world.fedreplay(&["sweep", "sweep.ron", "--out", "out"]).succeeded();
+    assert!(said.stdout.contains("by client: own, server's, fine-tuned"), "{}", said.stdout);
+    let rows = evaluations(&world, "out/0002-Ditto");
+    let [own, of_server] =
+        [EvalSubject::Personal, EvalSubject::Global].map(|subject| mean_by_client(&rows, subject).expect("a mean"));
+    let line = |name: &str| said.stdout.lines().find(|line| line.starts_with(name)).expect("a line").to_owned();
+    assert!(line("Ditto").ends_with(&format!("{own:.4}  {of_server:.4}       -")), "{}", said.stdout);
+    assert!(line("plain").ends_with("     -       -       -"), "{}", said.stdout);
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cli::errors::CommandError;
 use crate::cli::errors::hint::RESUME;
+use crate::cli::output::summary::client_means;
 use crate::cli::output::table::Align::{Left, Right};
 use crate::cli::output::table::{TextTable, sparkline};
 use crate::cli::output::{say, shown};
@@ -61,6 +62,7 @@ fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
         let after = units::loss(essentials.loss_after);
         lines.push(("loss", format!("{before} before, {after} after")));
     }
+    lines.extend(overview.client_means.map(|means| ("by client", client_means(&means))));
     if let Some(fair) = &overview.fairness {
         let losses = format!("{:.4} best, {:.4} median, {:.4} worst tenth", fair.least, fair.median, fair.worst_decile);
         lines.push(("over clients", format!("{losses}, {:.4} worst (held-out loss, round {})", fair.most, fair.round)));

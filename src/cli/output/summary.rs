@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{note, say};
 use fedreplay::privacy::Spent;
 use fedreplay::report::units;
-use fedreplay::results::Summary;
+use fedreplay::results::{ClientMeans, Summary};
 
 /// Prints the summary on stdout; with `as_json` its last line is one JSON object.
 pub fn print(summary: &Summary, as_json: bool) {
@@ -23,6 +23,7 @@ pub fn print(summary: &Summary, as_json: bool) {
         let note = "clients trained alone, on the same rows, as many local steps";
         lines.push(("loss alone", format!("{} {unit} ({note})", units::loss(summary.loss_local))));
     }
+    lines.extend(summary.client_means.map(|means| ("by client", client_means(&means))));
     lines.extend([
         ("simulated", format!("{hours:.2} hours in {} rounds", summary.rounds)),
         ("wall clock", format!("{:.1} s", summary.wall_seconds)),
@@ -49,6 +50,12 @@ pub fn print(summary: &Summary, as_json: bool) {
     if as_json {
         say!("{}", json!(summary));
     }
+}
+
+/// Describes the means over clients of losses on their own rows.
+pub fn client_means(means: &ClientMeans) -> String {
+    let named: Vec<String> = means.named().into_iter().map(|(name, mean)| format!("{mean:.4} {name}")).collect();
+    format!("{} (mean over clients of the loss on their own held-out rows)", named.join(", "))
 }
 
 /// Returns the privacy that was spent, and whether the budget ended the run, as names with values.

@@ -2,7 +2,7 @@
 
 use super::say;
 use fedreplay::report::units;
-use fedreplay::results::Estimate;
+use fedreplay::results::{ClientMeans, Estimate};
 use fedreplay::run::CellRun;
 use fedreplay::scenario::Sweep;
 
@@ -12,6 +12,7 @@ pub fn print(sweep: &Sweep, runs: &[CellRun]) {
     let settings: Vec<&[CellRun]> =
         runs.chunk_by(|a, b| (&a.scenario, &a.setting) == (&b.scenario, &b.setting)).collect();
     let width = settings.iter().map(|cells| cells[0].setting.chars().count()).max().unwrap_or(0).max(7);
+    let has_client_means = runs.iter().any(|run| run.summary.client_means.is_some());
     let has_published = runs.iter().any(|run| published(sweep, run).is_some());
     for (place, table) in settings.chunk_by(|a, b| a[0].scenario == b[0].scenario).enumerate() {
         if !table[0][0].scenario.is_empty() {
@@ -20,13 +21,16 @@ pub fn print(sweep: &Sweep, runs: &[CellRun]) {
             }
             say!("{}", table[0][0].scenario);
         }
+        let of_clients = if has_client_means { "  by client: own, server's, fine-tuned" } else { "" };
         let figures = if has_published { "  published, of the original" } else { "" };
         say!(
-            "{:<width$}  seeds  loss before  loss after       against the first     simulated   up a run{figures}",
+            "{:<width$}  seeds  loss before  loss after       against the first     simulated   up a run{of_clients}{figures}",
             "setting"
         );
         for cells in table {
-            say!("{:<width$}{}", cells[0].setting, line(table[0], cells, published(sweep, &cells[0])));
+            let of_clients = if has_client_means { client_means(cells) } else { String::new() };
+            let line = line(table[0], cells, &of_clients, published(sweep, &cells[0]));
+            say!("{:<width$}{line}", cells[0].setting);
         }
     }
     if runs.len() > settings.len() {
@@ -38,13 +42,16 @@ pub fn print(sweep: &Sweep, runs: &[CellRun]) {
     if runs.iter().any(|run| run.summary.loss_after.is_none() && run.summary.loss_local.is_some()) {
         say!("loss after of Local: mean over its clients' own models, on the same rows");
     }
+    if has_client_means {
+        say!("by client: means over clients of the loss on their own held-out rows, and over seeds");
+    }
     if has_published {
         say!("published: figures of others, on their models, data and judges; none of them was measured here");
     }
 }
 
 /// Formats one setting, compared with the first of its scenario.
-fn line(first: &[CellRun], cells: &[CellRun], published: Option<&str>) -> String {
+fn line(first: &[CellRun], cells: &[CellRun], of_clients: &str, published: Option<&str>) -> String {
     let before = Estimate::of(cells.iter().filter_map(|cell| cell.summary.loss_before));
     let after = Estimate::of(cells.iter().filter_map(loss_after));
     let took = Estimate::of(cells.iter().map(|cell| cell.summary.simulated_ns as f64));
@@ -54,7 +61,7 @@ fn line(first: &[CellRun], cells: &[CellRun], published: Option<&str>) -> String
     let is_first = first[0].setting == cells[0].setting;
     let against = if is_first { String::new() } else { difference(Estimate::of(pairs)) };
     let line = format!(
-        "  {:>5}  {:>11}  {:<15}  {against:<19}  {:>10}  {:>9}  {}",
+        "  {:>5}  {:>11}  {:<15}  {against:<19}  {:>10}  {:>9}  {of_clients}{}",
         cells.len(),
         units::loss(before.map(|before| before.mean)),
         after.map_or_else(|| "-".into(), with_deviation),
@@ -63,6 +70,16 @@ fn line(first: &[CellRun], cells: &[CellRun], published: Option<&str>) -> String
         published.unwrap_or_default(),
     );
     line.trim_end().to_owned()
+}
+
+/// Formats the means over seeds of the losses by client, as a column.
+fn client_means(cells: &[CellRun]) -> String {
+    let of = |mean: fn(&ClientMeans) -> Option<f64>| {
+        let means = cells.iter().filter_map(|cell| mean(&cell.summary.client_means?));
+        Estimate::of(means).map_or_else(|| "-".to_owned(), |estimate| format!("{:.4}", estimate.mean))
+    };
+    let all = [of(|means| means.personal), of(|means| means.global), of(|means| means.fine_tuned)];
+    format!("{:<38}", all.map(|mean| format!("{mean:>6}")).join("  "))
 }
 
 /// Returns the server model's final loss, or that of the clients' own models if there is no server model.
