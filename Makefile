@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart real real-check cross-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart real real-check cross-check clock-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -21,6 +21,11 @@ real-check: build
 cross-check: build
 	@tools/cross-check
 
+## Compare the virtual clock with a real federation on shaped links in network namespaces, of plain TCP and of Flower: tables of
+## real / planned. Needs root; half an hour, in which nothing else should run.
+clock-check: build
+	@tools/clock/check
+
 ## Fetch real chats as they were shared (27 MB), say which rows cannot be used, and run one round on the others.
 real-chats: build
 	@tools/real/fetch-model
@@ -38,7 +43,7 @@ test: libtorch
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## All of what CI runs in a small form: hours on two cores. benches/README.md has the last results.
-nightly: bits soak seeds forgeries portable cross-check real-chats api
+nightly: bits soak seeds forgeries portable cross-check clock-check real-chats api
 
 ## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
 ## Hours on two cores; `make bits BITS=SmolLM2-135M` runs the part of one model.
@@ -113,6 +118,12 @@ analysis: .venv-analysis/installed
 	.venv-analysis/bin/pip install --quiet --disable-pip-version-check -r tests/analysis/requirements.txt
 	@touch $@
 
+## Install Flower, whose federation `make clock-check` compares with its plan.
+.venv-flower/installed: tools/clock/requirements.txt
+	python3 -m venv .venv-flower
+	.venv-flower/bin/pip install --quiet --disable-pip-version-check --no-deps -r tools/clock/requirements.txt
+	@touch $@
+
 ## Make the tiny base model and its federation again (about four minutes, nearly all of it pretraining).
 fixtures: libtorch
 	cargo run --release --locked --example make-fixtures -- fixtures
@@ -141,4 +152,4 @@ fuzz: libtorch
 
 clean:
 	cargo clean
-	rm -rf .libtorch .venv-analysis .venv-deny .venv-peer models runs
+	rm -rf .libtorch .venv-analysis .venv-deny .venv-flower .venv-peer models runs
