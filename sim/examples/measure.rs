@@ -2,7 +2,7 @@
 //! alone, a million tasks of FedBuff. Times are of this process on its processor, not of the wall, so that other work
 //! on the machine disturbs them less. `measure` runs each case in a process of its own; `measure CASE` runs one.
 
-use fedreplay_sim::network::{FlowWork, Mesh, SharedLink};
+use fedreplay_sim::network::{Claim, FlowWork, Mesh, SharedLink};
 use fedreplay_sim::*;
 
 /// A case and its name.
@@ -118,7 +118,13 @@ fn tree(name: &str, flows: u32) {
     let mut stream = Stream::new(Seed(1), Purpose::LinkJitter, 0);
     let mut start = |mesh: &mut Mesh, now, id| {
         let cap = Rate::from_bytes_per_s(50_000 * (1 + stream.below(8)));
-        mesh.insert(now, id, stream.below(100) as u32, cap, FlowWork::of_bytes(1 + stream.below(2_000_000)));
+        mesh.insert(
+            now,
+            id,
+            stream.below(100) as u32,
+            Claim::equal(cap),
+            FlowWork::of_bytes(1 + stream.below(2_000_000)),
+        );
     };
     (0..flows).for_each(|id| start(&mut mesh, Time::ZERO, id));
     let started = cpu_seconds();
@@ -176,6 +182,7 @@ fn federation(clients: u32, cohort: u32, rounds: u32, protocol: Protocol) -> Fed
         availabilities: vec![Availability::Always],
         clients: (0..clients).map(row).collect(),
         network: Network::Server { egress: shared(20_000_000), ingress: shared(5_000_000) },
+        sharing: Sharing::default(),
         region_cuts: Vec::new(),
         interruption: Interruption::Abandon,
         colluders: Default::default(),

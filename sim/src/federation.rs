@@ -2,7 +2,7 @@
 
 use crate::client::{Availability, Client, Device, Dropout, Interruption, Link, NOMINAL_PPB, RegionCut, Work};
 use crate::kernel::Span;
-use crate::network::Network;
+use crate::network::{Network, Sharing};
 use crate::random::Seed;
 use crate::record::Detail;
 use crate::server::{EdgeLink, Hierarchical, Protocol, Server};
@@ -30,6 +30,8 @@ pub struct Federation {
     pub clients: Vec<Client>,
     /// Network between the clients' links and the server.
     pub network: Network,
+    /// Weights by which transfers share the links of the network and of edges.
+    pub sharing: Sharing,
     /// Periods in which regions are disconnected.
     pub region_cuts: Vec<RegionCut>,
     /// Handling of the tasks of clients that go offline.

@@ -19,7 +19,8 @@
 //! ```
 //! use fedreplay_sim::{
 //!     Availability, Candidates, Client, Detail, Device, Dropout, Federation, Interruption, Link, MemoryPolicy, Network,
-//!     Protocol, Radio, Rate, Record, Seed, Selection, Server, Simulation, Span, Step, Stragglers, Synchronous, Transport, Work,
+//!     Protocol, Radio, Rate, Record, Seed, Selection, Server, Sharing, Simulation, Span, Step, Stragglers, Synchronous,
+//!     Transport, Work,
 //! };
 //!
 //! let laptop = Device {
@@ -71,6 +72,7 @@
 //!     availabilities: vec![Availability::Always],
 //!     clients: vec![Client { samples: 10, ..Client::default() }; 4],
 //!     network: Network::Unlimited,
+//!     sharing: Sharing::default(),
 //!     region_cuts: vec![],
 //!     interruption: Interruption::Abandon,
 //!     colluders: Default::default(),
@@ -114,7 +116,7 @@ pub use client::{
 };
 pub use federation::Federation;
 pub use kernel::{Class, Span, Time};
-pub use network::{Capacity, Connection, Network, Overhead, Rate, Topology, TopologyLink, Transport};
+pub use network::{Capacity, Connection, Network, Overhead, Rate, Sharing, Topology, TopologyLink, Transport, Weights};
 pub use random::{Probability, Purpose, Quantiles, Seed, Stream};
 pub use record::{
     CountedTask, Detail, EventKind, EventRecord, Failure, Outcome, Record, RoundRecord, RoundStatus, Tally, TaskId,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use super::method::check_method;
+use super::quantity::Duration;
 use super::schema::{
-    ArithmeticSpec, Counts, Dropout, GroupSpec, Kernels, LastQuestion, ModelSpec, Network, NumericsSpec, ObjectiveSpec,
-    PairFormSpec, Population, PrecisionSpec, Protocol, ScenarioSpec, TemplateSpec,
+    ArithmeticSpec, Counts, Dropout, GroupSpec, Kernels, LastQuestion, LinkSharing, LinkWeights, ModelSpec, Network,
+    NumericsSpec, ObjectiveSpec, PairFormSpec, Population, PrecisionSpec, Protocol, ScenarioSpec, TemplateSpec,
 };
 use super::{check_aggregation, check_codec, check_privacy, federated_lora};
 
@@ -23,6 +24,7 @@ pub(super) fn check(scenario: &ScenarioSpec) -> Result<(), Fault> {
     check_sources(scenario)?;
     check_population(scenario)?;
     check_server(scenario)?;
+    check_sharing(scenario)?;
     check_rows(scenario)?;
     check_date(scenario.data.template_date.as_deref())?;
     check_method(scenario)?;
@@ -94,6 +96,15 @@ fn check_rounds(scenario: &ScenarioSpec) -> Result<(), Fault> {
     if rounds * u64::from(updates) > UPDATES_MAX {
         let message = format!("rounds x {field} must be at most {UPDATES_MAX}");
         return fault(format!("server.protocol.{field}"), message);
+    }
+    Ok(())
+}
+
+fn check_sharing(scenario: &ScenarioSpec) -> Result<(), Fault> {
+    if let Some(LinkSharing { weights: LinkWeights::ByRoundTrip { least: Duration(0), .. }, .. }) =
+        scenario.network_sharing
+    {
+        return fault("network_sharing.weights.ByRoundTrip.least", "it must be above 0");
     }
     Ok(())
 }

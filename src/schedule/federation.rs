@@ -15,7 +15,7 @@ use crate::scenario::schema::{AttackTiming, Network, ScenarioSpec};
 
 /// Points of a table of log-normal quantiles. The truncated tails would hold 1/1024 of the draws.
 const JITTER_POINTS: u32 = 1024;
-/// [10^-9] -- Median of the slowdown.
+/// [10^-9] -- Median of the slowdown, and of the factor on a transfer's weight.
 const NOMINAL_PPB: u64 = 1_000_000_000;
 
 /// Returns the number of a name in a list of names, or 0 if it is not there.
@@ -37,6 +37,7 @@ pub fn federation(scenario: &ScenarioSpec, clients: &Clients, detail: sim::Detai
         availabilities: placement.availabilities.iter().map(availability).collect(),
         clients: clients.facts.iter().zip(&placement.places).map(|(facts, place)| client(facts, place)).collect(),
         network: network(scenario, regions),
+        sharing: scenario.network_sharing.as_ref().map(|spec| sharing(spec, &mut jitters)).unwrap_or_default(),
         region_cuts: scenario.region_cuts.iter().map(|cut| region_cut(cut, regions)).collect(),
         interruption: match scenario.interruption {
             schema::Interruption::Abandon => sim::Interruption::Abandon,
@@ -101,6 +102,17 @@ fn link(link: &schema::Link, jitters: &mut Jitters) -> sim::Link {
         transport: link.transport.as_ref().map(transport).unwrap_or_default(),
         radio: link.radio.as_ref().map(radio).unwrap_or_default(),
     }
+}
+
+fn sharing(sharing: &schema::LinkSharing, jitters: &mut Jitters) -> sim::Sharing {
+    let weights = match sharing.weights {
+        schema::LinkWeights::Equal => sim::Weights::Equal,
+        schema::LinkWeights::ByRoundTrip { least, queue } => {
+            sim::Weights::ByRoundTrip { least: Span(least.0), queue_bytes: queue.map_or(0, |bytes| bytes.0) }
+        }
+    };
+    let noise = (sharing.spread > 0.0).then(|| jitters.log_normal(NOMINAL_PPB, sharing.spread));
+    sim::Sharing { weights, noise }
 }
 
 /// Cache of tables of log-normal quantiles, since a trace may have one class per client.

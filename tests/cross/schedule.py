@@ -56,6 +56,7 @@ def transfers(run):
            FROM {tasks} t JOIN {population} p USING (client) ORDER BY task"""
     )
     assert re.search(r"network: ServerLink", run.scenario) and "latency_jitter: Some" not in run.scenario
+    assert "network_sharing" not in run.scenario, "shares by weight are compared by tests/simgrid/make_weighted.py"
     assert "handshakes" not in run.scenario, "SimGrid's links have no handshakes and no slow start of their own"
     ways = {"downlink": [], "uplink": []}
     for row in rows:

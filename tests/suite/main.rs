@@ -63,6 +63,7 @@ mod samples;
 mod scenarios;
 mod schedule;
 mod secrets;
+mod sharing;
 mod signed;
 mod store;
 mod support;

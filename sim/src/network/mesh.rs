@@ -1,16 +1,16 @@
-//! Flows over any topology, max-min fair by progressive filling. More general than a shared link, and slower.
+//! Flows over any topology, max-min fair by weight, by progressive filling. More general than a shared link, and slower.
 
 use super::bundle::{Bundle, FlowId, Flows};
-use super::filling::{Demand, max_min_rates};
+use super::filling::{Claim, Demand, max_min_rates};
 use super::{FlowWork, Rate};
 use crate::kernel::{Span, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Flows of one route and cap, with their current rate.
+/// Flows of one route, cap and weight, with their current rate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Stream {
-    cap: Rate,
+    claim: Claim,
     route: u32,
     rate: Rate,
     bundle: Bundle,
@@ -26,7 +26,7 @@ pub struct Mesh {
     streams: Vec<Stream>,
     /// Streams without flows, for reuse.
     free: Vec<u32>,
-    stream_of: BTreeMap<(u32, Rate), u32>,
+    stream_of: BTreeMap<(u32, Claim), u32>,
     /// Whether the rates are out of date. Changes of one instant are solved together.
     is_dirty: bool,
 }
@@ -56,13 +56,14 @@ impl Mesh {
     /// Starts a flow on `route` at `now`. Returns the slot by which it can be removed.
     ///
     /// # Panics
-    /// If `work` or `cap` is zero.
-    pub fn insert(&mut self, now: Time, id: FlowId, route: u32, cap: Rate, work: FlowWork) -> u32 {
-        assert!(work.0 > 0 && cap > Rate::ZERO, "a flow has work and a cap above zero");
+    /// If the work, cap or weight is zero.
+    pub fn insert(&mut self, now: Time, id: FlowId, route: u32, claim: Claim, work: FlowWork) -> u32 {
+        assert!(work.0 > 0 && claim.cap > Rate::ZERO, "a flow has work and a cap above zero");
+        assert!(claim.weight > 0, "a flow has a weight above zero");
         self.advance(now);
-        let index = match self.stream_of.get(&(route, cap)) {
+        let index = match self.stream_of.get(&(route, claim)) {
             Some(index) => *index,
-            None => self.add_stream(route, cap),
+            None => self.add_stream(route, claim),
         };
         self.is_dirty = true;
         self.streams[index as usize].bundle.insert(&mut self.flows, id, work)
@@ -115,14 +116,14 @@ impl Mesh {
     }
 
     /// Adds an empty stream, in a free place if there is one, and returns its index.
-    fn add_stream(&mut self, route: u32, cap: Rate) -> u32 {
+    fn add_stream(&mut self, route: u32, claim: Claim) -> u32 {
         let index = self.free.pop().unwrap_or(self.streams.len() as u32);
-        let stream = Stream { cap, route, rate: Rate::ZERO, bundle: Bundle::new(index) };
+        let stream = Stream { claim, route, rate: Rate::ZERO, bundle: Bundle::new(index) };
         match self.streams.get_mut(index as usize) {
             Some(place) => *place = stream,
             None => self.streams.push(stream),
         }
-        self.stream_of.insert((route, cap), index);
+        self.stream_of.insert((route, claim), index);
         index
     }
 
@@ -130,7 +131,7 @@ impl Mesh {
     fn free_if_empty(&mut self, index: u32) {
         let stream = &self.streams[index as usize];
         if stream.bundle.len() == 0 {
-            self.stream_of.remove(&(stream.route, stream.cap));
+            self.stream_of.remove(&(stream.route, stream.claim));
             self.free.push(index);
         }
     }
@@ -158,7 +159,7 @@ impl Mesh {
         for stream in &self.streams {
             demands.push(Demand {
                 count: u64::from(stream.bundle.len()),
-                cap: stream.cap,
+                claim: stream.claim,
                 links: &self.routes[stream.route as usize],
             });
         }

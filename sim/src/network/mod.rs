@@ -1,24 +1,29 @@
-//! Fluid model of the network: rates, capacities that change over time, and flows that share links max-min fairly.
+//! Fluid model of the network: rates, capacities that change over time, and flows that share links max-min fairly, equally or by
+//! weight.
 //!
 //! There are no packets and no congestion windows. A transfer waits for its latency, then becomes a flow with its own
 //! rate cap (that of the client's link), and flows share the capacity of links. All arithmetic is exact in integers.
 //! Only two values are rounded: the end of a flow, up to the next nanosecond, and a share, down to the next microbyte
 //! per second.
 
+mod bottleneck;
 mod bundle;
 mod capacity;
 mod filling;
 mod mesh;
 mod shared;
+mod sharing;
 mod topology;
 mod transport;
 mod work;
 
+pub(crate) use bottleneck::Bottleneck;
 pub use bundle::FlowId;
 pub use capacity::{Capacity, Rate};
-pub use filling::{Demand, max_min_rates};
+pub use filling::{Claim, Demand, max_min_rates};
 pub use mesh::Mesh;
 pub use shared::SharedLink;
+pub use sharing::{Sharing, Weights};
 pub use topology::{Route, Topology, TopologyLink};
 pub use transport::{Connection, Overhead, Transport};
 pub use work::FlowWork;

@@ -4,7 +4,7 @@ use super::{Fault, Invalid, Place, first_zero};
 use crate::client::{Availability, Client, Device, Dropout, Link, Traffic, Work};
 use crate::federation::Federation;
 use crate::kernel::{EntityId, Span};
-use crate::network::{Capacity, Network, Rate, Transport};
+use crate::network::{Capacity, Network, Rate, Sharing, Transport, Weights};
 use crate::random::Probability;
 use crate::server::Protocol;
 
@@ -94,7 +94,10 @@ impl Federation {
                 return Err(fault.at(Place::Network));
             }
         }
-        Ok(())
+        match sharing_fault(&self.sharing) {
+            Some(fault) => Err(fault.at(Place::Network)),
+            None => Ok(()),
+        }
     }
 
     /// Returns the fault of a shared link's capacity.
@@ -227,6 +230,18 @@ fn link_fault(link: &Link) -> Option<Fault> {
     let table = link.latency_jitter.as_ref()?;
     if !table.is_sound() {
         return Some(Fault::new("latency_jitter", format!("{table:?}"), "ascending times"));
+    }
+    None
+}
+
+/// Returns the fault of the weights of transfers.
+fn sharing_fault(sharing: &Sharing) -> Option<Fault> {
+    if let Weights::ByRoundTrip { least: Span(0), .. } = sharing.weights {
+        return Some(Fault::new("least round trip of sharing", 0, "above 0 ns"));
+    }
+    let table = sharing.noise.as_ref()?;
+    if !table.is_sound() || table.min() == 0 {
+        return Some(Fault::new("noise of sharing", format!("{table:?}"), "ascending factors above zero"));
     }
     None
 }

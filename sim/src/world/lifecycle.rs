@@ -3,6 +3,7 @@
 use super::state::Event;
 use super::state::{Happened, NO_TASK, World};
 use super::task::{Phase, Task};
+use super::transfers::Sender;
 use super::wires::{Transfer, Way, edge_owner};
 use crate::client::{Fate, NOMINAL_PPB, Stage, Traffic};
 use crate::kernel::{Class, Ctx, EntityId, EntityKind, Span, Time};
@@ -74,62 +75,6 @@ impl World {
         let traffic = work.traffic(round);
         let base = if number == 0 { work.first_download_bytes } else { 0 };
         Traffic { download_bytes: traffic.download_bytes.saturating_add(base), ..traffic }
-    }
-
-    /// Schedules the end of the latency of the transfer that is due, and of the time that its connection loses. Its jitter is draw 2n of the client's stream for
-    /// the download of task n, and draw 2n + 1 for the upload.
-    pub(super) fn wait_latency(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
-        let task = self.tasks.get(self.clients[client as usize].slot);
-        let way = if task.phase == Phase::DownloadWaits { Way::Down } else { Way::Up };
-        let draw = 2 * u64::from(task.number) + way as u64;
-        let link = self.federation.link(client);
-        // The draw is addressed by its number, so that a transfer which starts again after an interruption has the same
-        // jitter as before.
-        let jitter = match &link.latency_jitter {
-            None => 0,
-            Some(table) => {
-                let mut stream = self.seeds.stream(Purpose::LinkJitter, u64::from(client)).at(draw);
-                table.at(stream.next_u64())
-            }
-        };
-        let region = self.federation.clients[client as usize].region;
-        let rate = if way == Way::Down { link.down } else { link.up };
-        let latencies = self.latencies(way, client, region, link.latency);
-        let delay = link.transport.delay(task.bytes_due, rate, latencies);
-        let latency = Span(delay.0.saturating_add(jitter));
-        if latency == Span::ZERO {
-            return self.start_flow(client, ctx);
-        }
-        let stamp = self.next_stamp(client);
-        ctx.schedule(ctx.now().after(latency), Class::Finish, EntityId::client(client), Event::LatencyOver { stamp });
-    }
-
-    /// Returns the latencies between the server and an owner whose own link has latency `own`: this way, and the way back.
-    fn latencies(&self, way: Way, owner: u32, region: u32, own: Span) -> [Span; 2] {
-        let back = if way == Way::Down { Way::Up } else { Way::Down };
-        [way, back].map(|way| Span(own.0.saturating_add(self.wires.latency(way, owner, region).0)))
-    }
-
-    /// Starts the flow of the transfer whose latency has passed.
-    pub(super) fn start_flow(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
-        self.next_stamp(client);
-        let slot = self.clients[client as usize].slot;
-        let link = self.federation.link(client);
-        let task = self.tasks.get(slot);
-        let (way, cap, kind) = match task.phase {
-            Phase::DownloadWaits => (Way::Down, link.down, EventKind::DownloadStarted),
-            Phase::UploadWaits => (Way::Up, link.up, EventKind::UploadStarted),
-            phase => panic!("no transfer starts in phase {phase:?}"),
-        };
-        let region = self.federation.clients[client as usize].region;
-        let bytes = link.transport.overhead.wire_bytes(task.bytes_due);
-        let transfer = Transfer { way, owner: client, region, cap, bytes };
-        let flow = self.wires.start(ctx.now(), transfer);
-        self.tasks.get_mut(slot).phase = match way {
-            Way::Down => Phase::Downloads { flow },
-            Way::Up => Phase::Uploads { flow },
-        };
-        self.note_task(kind, slot, 0, ctx);
     }
 
     /// Ends all transfers that are due: downloads, then uploads, each in order of clients, then edges.
@@ -307,7 +252,11 @@ impl World {
             false => (Way::Down, link.down, policy.download_bytes),
         };
         let bytes = link.transport.overhead.wire_bytes(bytes);
-        self.wires.start(ctx.now(), Transfer { way, owner: edge_owner(edge), region: edge, cap, bytes });
+        let owner = edge_owner(edge);
+        let number = self.desks[aggregator as usize].generation;
+        let sender = Sender { way, owner, region: edge, cap, latency: link.latency, number };
+        let claim = self.claim(ctx.now(), sender);
+        self.wires.start(ctx.now(), Transfer { way, owner, region: edge, claim, bytes });
         if is_upload {
             self.note_event(EventKind::EdgeUploadStarted, Happened::default(), ctx);
         }

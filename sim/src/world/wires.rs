@@ -5,7 +5,7 @@
 
 use crate::federation::Federation;
 use crate::kernel::{EntityId, Span, Time};
-use crate::network::{Capacity, FlowWork, Mesh, Network, Rate, Route, SharedLink};
+use crate::network::{Bottleneck, Capacity, Claim, FlowWork, Mesh, Network, Rate, Route};
 use crate::server::Protocol;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub(super) struct Transfer {
     pub way: Way,
     pub owner: u32,
     pub region: u32,
-    pub cap: Rate,
+    pub claim: Claim,
     pub bytes: u64,
 }
 
@@ -36,18 +36,19 @@ pub(super) const fn edge_owner(edge: u32) -> u32 {
 /// One shared link per direction.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Pair {
-    down: SharedLink,
-    up: SharedLink,
+    down: Bottleneck,
+    up: Bottleneck,
 }
 
 impl Pair {
-    /// Returns two idle links with these capacities at time zero.
-    fn new(egress: &Capacity, ingress: &Capacity) -> Self {
-        Self { down: SharedLink::new(egress.at(Time::ZERO)), up: SharedLink::new(ingress.at(Time::ZERO)) }
+    /// Returns two idle links with these capacities at time zero, which flows share equally or by weight.
+    fn new(egress: &Capacity, ingress: &Capacity, is_equal: bool) -> Self {
+        let [down, up] = [egress, ingress].map(|capacity| Bottleneck::new(capacity.at(Time::ZERO), is_equal));
+        Self { down, up }
     }
 
     /// Returns the link of this direction.
-    fn link(&mut self, way: Way) -> &mut SharedLink {
+    fn link(&mut self, way: Way) -> &mut Bottleneck {
         match way {
             Way::Down => &mut self.down,
             Way::Up => &mut self.up,
@@ -91,11 +92,12 @@ pub(super) struct Wires {
 impl Wires {
     /// Returns the idle network of a federation, with its capacities at time zero.
     pub fn new(federation: &Federation) -> Self {
+        let is_equal = federation.sharing.is_equal();
         let core = match &federation.network {
             Network::Unlimited => {
-                Core::Star(Box::new(Pair { down: SharedLink::unlimited(), up: SharedLink::unlimited() }))
+                Core::Star(Box::new(Pair { down: Bottleneck::unlimited(), up: Bottleneck::unlimited() }))
             }
-            Network::Server { egress, ingress } => Core::Star(Box::new(Pair::new(egress, ingress))),
+            Network::Server { egress, ingress } => Core::Star(Box::new(Pair::new(egress, ingress, is_equal))),
             Network::Topology(topology) => {
                 let capacities = topology.links.iter().map(|link| link.capacity.at(Time::ZERO)).collect();
                 let connected = topology.routes().into_iter().map(|route| route.expect("validated: connected"));
@@ -106,7 +108,7 @@ impl Wires {
         };
         let edges = match &federation.server.protocol {
             Protocol::Hierarchical(policy) => {
-                policy.edges.iter().map(|edge| Pair::new(&edge.egress, &edge.ingress)).collect()
+                policy.edges.iter().map(|edge| Pair::new(&edge.egress, &edge.ingress, is_equal)).collect()
             }
             _ => Vec::new(),
         };
@@ -135,16 +137,29 @@ impl Wires {
         }
     }
 
+    /// Returns the capacities at `now` of the shared links that a transfer of this owner crosses.
+    pub fn capacities_of(&self, federation: &Federation, now: Time, way: Way, owner: u32, region: u32) -> Vec<Rate> {
+        let all = capacities(federation);
+        let of_core = all.len() - 2 * self.edges.len();
+        let links = match &self.core {
+            _ if self.has_edge(owner) => vec![(of_core + 2 * region as usize + way as usize) as u32],
+            Core::Graph(graph) => graph.routes[region as usize][way as usize].links.clone(),
+            Core::Star(_) if of_core == 0 => Vec::new(),
+            Core::Star(_) => vec![way as u32],
+        };
+        links.into_iter().map(|link| all[link as usize].at(now)).collect()
+    }
+
     /// Starts a transfer and returns its flow.
     pub fn start(&mut self, now: Time, transfer: Transfer) -> u32 {
-        let Transfer { way, owner, region, cap, bytes } = transfer;
+        let Transfer { way, owner, region, claim, bytes } = transfer;
         let work = FlowWork::of_bytes(bytes);
         if let Some(edge) = self.edge_of(owner, region) {
-            return edge.link(way).insert(now, owner, cap, work);
+            return edge.link(way).insert(now, owner, claim, work);
         }
         match &mut self.core {
-            Core::Star(pair) => pair.link(way).insert(now, owner, cap, work),
-            Core::Graph(graph) => graph.mesh.insert(now, 2 * owner + way as u32, 2 * region + way as u32, cap, work),
+            Core::Star(pair) => pair.link(way).insert(now, owner, claim, work),
+            Core::Graph(graph) => graph.mesh.insert(now, 2 * owner + way as u32, 2 * region + way as u32, claim, work),
         }
     }
 

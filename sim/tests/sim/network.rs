@@ -1,21 +1,28 @@
 //! Laws of sharing, and SimGrid's answers.
 
-use fedreplay_sim::network::{Demand, FlowWork, Mesh, SharedLink, max_min_rates};
+use fedreplay_sim::network::{Claim, Demand, FlowWork, Mesh, SharedLink, max_min_rates};
 use fedreplay_sim::{Rate, Time};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// A flow that begins at `start` [ns].
 #[derive(Clone, Debug)]
-struct Flow {
-    start: u64,
-    bytes: u64,
-    cap: Rate,
-    route: u32,
+pub struct Flow {
+    pub start: u64,
+    pub bytes: u64,
+    pub cap: Rate,
+    pub weight: u64,
+    pub route: u32,
+}
+
+impl Flow {
+    pub fn claim(&self) -> Claim {
+        Claim { cap: self.cap, weight: self.weight }
+    }
 }
 
 /// What both forms of the network offer.
-trait Wires {
+pub trait Wires {
     fn insert(&mut self, now: Time, id: u32, flow: &Flow);
     fn next_end(&mut self) -> Option<Time>;
     fn take_ended(&mut self, now: Time, ended: &mut Vec<u32>);
@@ -39,7 +46,7 @@ impl Wires for SharedLink {
 
 impl Wires for Mesh {
     fn insert(&mut self, now: Time, id: u32, flow: &Flow) {
-        Mesh::insert(self, now, id, flow.route, flow.cap, FlowWork::of_bytes(flow.bytes));
+        Mesh::insert(self, now, id, flow.route, flow.claim(), FlowWork::of_bytes(flow.bytes));
     }
     fn next_end(&mut self) -> Option<Time> {
         Mesh::next_end(self)
@@ -53,7 +60,7 @@ impl Wires for Mesh {
 }
 
 /// Plays flows; returns when each ended, and the rates after each change.
-fn play(wires: &mut impl Wires, flows: &[Flow]) -> (Vec<u64>, Vec<Vec<(u32, Rate)>>) {
+pub fn play(wires: &mut impl Wires, flows: &[Flow]) -> (Vec<u64>, Vec<Vec<(u32, Rate)>>) {
     let mut order: Vec<usize> = (0..flows.len()).collect();
     order.sort_by_key(|i| flows[*i].start);
     let (mut ends, mut rates, mut next) = (vec![u64::MAX; flows.len()], Vec::new(), 0);
@@ -79,18 +86,20 @@ fn shared_flows() -> impl Strategy<Value = (u64, Vec<Flow>)> {
         start,
         bytes,
         cap: Rate::from_bytes_per_s(cap),
+        weight: 1,
         route: 0,
     });
     (1_000_000u64..10_000_000, prop::collection::vec(flow, 1..60))
 }
 
-/// Random links, routes over them and flows on the routes.
-fn meshes() -> impl Strategy<Value = (Vec<Rate>, Vec<Vec<u32>>, Vec<Flow>)> {
+/// Random links, routes over them and flows of equal weights on the routes.
+pub fn meshes() -> impl Strategy<Value = (Vec<Rate>, Vec<Vec<u32>>, Vec<Flow>)> {
     (1usize..6, 1usize..8).prop_flat_map(|(links, routes)| {
         let capacities = prop::collection::vec((100_000u64..9_000_000).prop_map(Rate::from_bytes_per_s), links);
         let route = prop::collection::btree_set(0..links as u32, 1..=links).prop_map(|set| set.into_iter().collect());
-        let flow = (0u64..1_000_000_000, 1u64..2_000_000, 50_000u64..4_000_000, 0..routes as u32)
-            .prop_map(|(start, bytes, cap, route)| Flow { start, bytes, cap: Rate::from_bytes_per_s(cap), route });
+        let flow = (0u64..1_000_000_000, 1u64..2_000_000, 50_000u64..4_000_000, 0..routes as u32).prop_map(
+            |(start, bytes, cap, route)| Flow { start, bytes, cap: Rate::from_bytes_per_s(cap), weight: 1, route },
+        );
         (capacities, prop::collection::vec(route, routes), prop::collection::vec(flow, 1..30))
     })
 }
@@ -127,7 +136,7 @@ proptest! {
     fn no_flow_can_gain_without_a_slower_one_losing((capacities, routes, flows) in meshes()) {
         let demands: Vec<Demand> = flows
             .iter()
-            .map(|flow| Demand { count: 1, cap: flow.cap, links: &routes[flow.route as usize] })
+            .map(|flow| Demand { count: 1, claim: flow.claim(), links: &routes[flow.route as usize] })
             .collect();
         let rates = max_min_rates(&capacities, &demands);
         for (demand, rate) in demands.iter().zip(&rates) {
@@ -140,7 +149,7 @@ proptest! {
                 spare <= 2 * demands.len() as u64
                     && on_link().all(|(_, other)| other.microbytes_per_s() <= rate.microbytes_per_s() + 1)
             };
-            prop_assert!(*rate == demand.cap || demand.links.iter().any(is_bottleneck));
+            prop_assert!(*rate == demand.claim.cap || demand.links.iter().any(is_bottleneck));
         }
     }
 }
@@ -155,7 +164,7 @@ struct Case {
     finish_s: Vec<f64>,
 }
 
-fn table(name: &str) -> Vec<Vec<String>> {
+pub fn table(name: &str) -> Vec<Vec<String>> {
     let path = format!("{}/../tests/simgrid/{name}.csv", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     text.lines().skip(1).map(|line| line.split(',').map(String::from).collect()).collect()
@@ -179,7 +188,7 @@ fn simgrid_cases() -> Vec<Case> {
         let start = row[2].parse::<u64>().unwrap() + latency;
         let number = case.routes.len() as u32;
         case.routes.push(route);
-        case.flows.push(Flow { start, bytes: row[3].parse().unwrap(), cap, route: number });
+        case.flows.push(Flow { start, bytes: row[3].parse().unwrap(), cap, weight: 1, route: number });
         case.finish_s.push(row[6].parse().unwrap());
     }
     cases.into_values().collect()

@@ -90,16 +90,41 @@ fn set_transport(world: &mut Federation, seed: u64) {
     }
 }
 
+/// Gives transfers weights: by round trip in every second world, noise in two of three.
+fn set_sharing(world: &mut Federation, seed: u64) {
+    if seed.is_multiple_of(2) {
+        let queue_bytes = seed % 5 * 10_000;
+        world.sharing.weights = Weights::ByRoundTrip { least: Span::from_millis(1), queue_bytes };
+    }
+    if !seed.is_multiple_of(3) {
+        world.sharing.noise = Quantiles::log_normal(1_000_000_000, 0.4, 64);
+    }
+}
+
+/// Plays a world again with weights that are all equal, because no round trip is as long as the least one that counts: the general
+/// form of the network has the same run as the fast one for equal shares.
+fn play_with_equal_weights(world: &Federation, run: &Run) {
+    let mut weighted = world.clone();
+    weighted.sharing.weights = Weights::ByRoundTrip { least: Span::from_secs(3_600), queue_bytes: 0 };
+    assert_eq!(&play_to_end(Simulation::new(weighted).unwrap()).1, run, "equal weights are equal shares");
+}
+
 /// Plays one world whole; then again, stored and taken up at a random event; then as a fork without a change.
 fn play_world(seed: u64) {
     let mut world = random_world(seed);
     if seed % 3 == 1 {
         set_transport(&mut world, seed);
     }
+    if seed % 4 == 1 {
+        set_sharing(&mut world, seed / 4);
+    }
     let Ok(start) = Simulation::new(world.clone()) else { return };
     let (whole, run) = play_to_end(start.clone());
     check_conservation(&world, &run);
     check_tasks(&world, &run);
+    if seed % 4 == 2 {
+        play_with_equal_weights(&world, &run);
+    }
     let mut dice = Dice::new(!seed);
     let cut = dice.below(whole.events());
     let mut half = start;

@@ -22,6 +22,7 @@ pub fn federation(clients: usize, protocol: Protocol, rounds: u32) -> Federation
         availabilities: vec![Availability::Always],
         clients: vec![Client { samples: 10, ..Client::default() }; clients],
         network: Network::Unlimited,
+        sharing: Sharing::default(),
         region_cuts: Vec::new(),
         interruption: Interruption::Abandon,
         colluders: Default::default(),

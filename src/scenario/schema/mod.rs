@@ -34,7 +34,7 @@ pub use evaluation::{BenchmarkSpec, Evaluation};
 pub use execution::{CheckpointingSpec, Execution, Grouping, Kernels, NumericsSpec};
 pub use federated_lora::FederatedLora;
 pub use fidelity::{ByFidelity, DefaultsBasis, Fidelity, FidelityDefault};
-pub use network::{Capacity, GraphLink, Interruption, Network, RegionCut};
+pub use network::{Capacity, GraphLink, Interruption, LinkSharing, LinkWeights, Network, RegionCut};
 pub use population::{
     Availability, ClientTrace, Crashes, DeviceClassSpec, Dropout, GroupSpec, LatencyJitter, Link, Population,
 };
@@ -85,6 +85,10 @@ pub struct ScenarioSpec {
     /// Network between the clients' links and the server.
     #[serde(default)]
     pub network: Network,
+    /// Weights by which transfers share links, such as `(weights: ByRoundTrip(), spread: 0.3)`. `None`, which is not written out, is equal
+    /// shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_sharing: Option<LinkSharing>,
     /// Times at which regions have no connection.
     #[serde(default)]
     pub region_cuts: Vec<RegionCut>,

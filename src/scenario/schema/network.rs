@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::super::quantity::{Duration, Rate};
+use super::super::quantity::{Bytes, Duration, Rate};
 use crate::scenario::range;
 
 /// Network between the clients' own links and the server.
@@ -21,7 +21,7 @@ pub enum Network {
     ServerLink,
     /// No bottleneck: each client transfers at the rate of its own link.
     Unlimited,
-    /// A graph of links. Transfers take the path of least latency and share each link max-min fairly.
+    /// A graph of links. Transfers take the path of least latency and share each link max-min fairly, by `network_sharing`.
     Topology {
         /// Node of the server.
         server: String,
@@ -49,6 +49,45 @@ pub struct GraphLink {
     /// Whether it leads only from `from` to `to`.
     #[serde(default)]
     pub one_way: bool,
+}
+
+/// Weights by which transfers share the links of the server, of a topology and of edges: on a full link, those below the rate of their
+/// own link have rates in proportion to their weights. [time.md](time.md#shares-of-a-link) says when to use which.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinkSharing {
+    /// Weights before noise.
+    #[serde(default)]
+    pub weights: LinkWeights,
+    /// [1] Standard deviation of the logarithm of a factor on a transfer's weight, which is log-normal with median 1 and drawn once per
+    /// transfer -- 0 to 5.
+    #[serde(default, deserialize_with = "range::up_to_five")]
+    pub spread: f64,
+}
+
+/// Weights of transfers that share a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub enum LinkWeights {
+    /// All transfers have the same weight.
+    #[default]
+    Equal,
+    /// The inverse of a transfer's round-trip time, as connections of TCP Reno with equal losses share a link: the latencies of the
+    /// client's link and of the network's route, both ways, without jitter.
+    ByRoundTrip {
+        /// [time] Least round-trip time: shorter ones count as this -- above 0.
+        #[serde(default = "one_millisecond")]
+        least: Duration,
+        /// [byte] Bytes that wait before each link on the way of the data, the client's own included; their time at the link's capacity
+        /// adds to the round-trip time. `None` has no queues. Twice SimGrid's `network/weight-S`: "41074 B" for its model LV08.
+        #[serde(default)]
+        queue: Option<Bytes>,
+    },
+}
+
+/// Returns the default of the least round-trip time.
+fn one_millisecond() -> Duration {
+    Duration(1_000_000)
 }
 
 /// Interval in which a region has no connection.
