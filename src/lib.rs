@@ -57,7 +57,7 @@
 //! use fedreplay::run::{PlanDetail, PlanSettings, plan};
 //!
 //! let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &["rounds=100".to_owned()])?;
-//! let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &AtomicBool::new(false) };
+//! let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, repeats: None, stop: &AtomicBool::new(false) };
 //! let summary = plan(&scenario, &settings, &mut ())?;
 //! assert_eq!(summary.rounds, 100);
 //! assert_eq!(summary.clients, 24);

@@ -13,9 +13,10 @@ use arrow::record_batch::RecordBatch;
 
 use super::write;
 use crate::ledger::{
-    AggregationRow, EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow,
-    RunTables, Table, TableParts, TaskRow,
+    AggregationRow, EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RepeatRow,
+    RoundRow, RunTables, Table, TableParts, TaskRow,
 };
+use crate::results::Bands;
 use crate::run::RunError;
 use crate::store::atomic;
 
@@ -37,6 +38,9 @@ pub fn csv(run_folder: &Path, out: &Path, for_spreadsheets: bool) -> Result<u64,
     written.parts(GenerationRow::NAME, tables.parts::<GenerationRow>()?)?;
     written.parts(LineageRow::NAME, tables.parts::<LineageRow>()?)?;
     written.parts(AggregationRow::NAME, tables.parts::<AggregationRow>()?)?;
+    if Bands::exist(run_folder) {
+        written.parts(RepeatRow::NAME, tables.parts::<RepeatRow>()?)?;
+    }
     write(&out.join("columns.csv"), written.columns.as_bytes())?;
     Ok(written.rows)
 }

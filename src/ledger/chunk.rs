@@ -14,8 +14,8 @@ use parquet::schema::types::ColumnPath;
 
 use super::digest::{DIGEST_COLUMNS, chunk_hash};
 use super::{
-    AggregationRow, EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RoundRow, Table,
-    TaskRow,
+    AggregationRow, EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, PopulationRow, RepeatRow,
+    RoundRow, Table, TaskRow,
 };
 use crate::store::{Digest, atomic};
 
@@ -71,7 +71,7 @@ pub(super) fn count_column(table: &str) -> Option<&'static str> {
 
 /// Whether a run has a table of this name.
 pub fn is_table(name: &str) -> bool {
-    name == PopulationRow::NAME || TABLES.contains(&name)
+    [PopulationRow::NAME, RepeatRow::NAME].contains(&name) || TABLES.contains(&name)
 }
 
 /// Chunk as columns.

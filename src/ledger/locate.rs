@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::chunk::count_column;
 use super::reader::read_table;
-use super::{RoundRow, Table};
+use super::{PopulationRow, RepeatRow, RoundRow, Table};
 use crate::store::without_panic;
 
 /// Describes the location of damage in `name`, a file of the run in `run_folder`, as far as the file's structure or the digest
@@ -21,10 +21,12 @@ pub(super) fn place(run_folder: &Path, name: &str, broken: Option<u32>) -> Optio
         return Some(format!("table {table}, the file's footer"));
     };
     let rounds = rounds_in(run_folder, table);
+    let is_start = [PopulationRow::NAME, RepeatRow::NAME].contains(&table);
     let mut damaged = Vec::new();
     for group in &groups {
-        // Rows that can be decoded are checked by the digest of their round.
-        if !group.is_readable || broken.is_some_and(|round| rounds.holds(round, group)) {
+        // Rows that can be decoded are checked by the digest of their round, and those of the tables with which the chain starts by the first.
+        let is_broken = broken.is_some_and(|round| rounds.holds(round, group) || is_start && round == 1);
+        if !group.is_readable || is_broken {
             damaged.push(rounds.describe(group));
         }
     }

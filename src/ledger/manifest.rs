@@ -70,6 +70,9 @@ pub struct Manifest {
     /// Rows of the data that take no part, by the role of their file; absent if all do.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, LeftOut>,
+    /// Number of a plan's repeats; absent without repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<u32>,
     /// Hash of the program that made the run.
     pub binary_hash: Digest,
     /// Everything known about the machine's arithmetic.

@@ -34,13 +34,13 @@ pub(crate) use exact_path::path_as_text;
 pub use left_out::LeftOut;
 pub use lineage::{Lineage, LineageEntry, LineageError, keys_of};
 pub use manifest::{FileEntry, Input, Manifest, RunKind, RunState, is_being_written, runs_below};
-pub use reader::{RoundChunks, client_count, population_hash, read_table};
+pub use reader::{RoundChunks, client_count, read_table, start_hashes};
 pub use reference::reference;
 pub(crate) use schema::table;
 pub use schema::{OLDEST_SCHEMA, SCHEMA_VERSION, Table};
 pub use tables::{
-    AggregationRow, ClientDataRow, EvaluationRow, EventRow, GenerationRow, LOSSES, LineageRow, PopulationRow, RoundRow,
-    TaskRow, TimingRow,
+    AggregationRow, ClientDataRow, EvaluationRow, EventRow, GenerationRow, LOSSES, LineageRow, PopulationRow,
+    RepeatRow, RoundRow, TaskRow, TimingRow,
 };
 pub use values::{ColumnValue, EvalSubject, RoundEnd, Split};
 pub use verify::{UNFINISHED, verify, verify_rows};

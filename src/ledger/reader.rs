@@ -13,7 +13,7 @@ use super::digest::ChunkHasher;
 use super::schema::SCHEMA_WITH_AGGREGATION;
 use super::{
     AggregationRow, EvaluationRow, EventRow, GenerationRow, LedgerError, LineageRow, OLDEST_SCHEMA, PopulationRow,
-    RoundRow, Table, TaskRow,
+    RepeatRow, RoundRow, Table, TaskRow,
 };
 use crate::store::Digest;
 
@@ -45,14 +45,22 @@ pub fn read_table(run_folder: &Path, table: &str) -> Result<RecordBatch, LedgerE
     concat_batches(&schema, &rows).map_err(|error| LedgerError::malformed(folder(), error.to_string()))
 }
 
-/// Returns the hash of table `population`, as [`chunk_hash`](super::digest::chunk_hash) computes it. At most a block of rows is
-/// in memory: there may be millions of clients.
+/// Returns the hashes of the tables with which a ledger starts, as [`chunk_hash`](super::digest::chunk_hash) computes them: the population, and
+/// the repeats of a plan that has any. At most a block of rows is in memory: there may be millions of clients.
 ///
 /// # Errors
-/// If the table cannot be read.
-pub fn population_hash(run_folder: &Path) -> Result<Digest, LedgerError> {
-    let mut hasher = ChunkHasher::new(PopulationRow::NAME);
-    for block in TableBatches::open(run_folder, PopulationRow::NAME)?.in_blocks() {
+/// If a table cannot be read.
+pub fn start_hashes(run_folder: &Path) -> Result<Vec<Digest>, LedgerError> {
+    let mut hashes = vec![table_hash(run_folder, PopulationRow::NAME)?];
+    if run_folder.join("ledger").join(RepeatRow::NAME).exists() {
+        hashes.push(table_hash(run_folder, RepeatRow::NAME)?);
+    }
+    Ok(hashes)
+}
+
+fn table_hash(run_folder: &Path, table: &str) -> Result<Digest, LedgerError> {
+    let mut hasher = ChunkHasher::new(table);
+    for block in TableBatches::open(run_folder, table)?.in_blocks() {
         hasher.push(&block?, &[]);
     }
     Ok(hasher.finish())

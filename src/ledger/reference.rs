@@ -5,8 +5,8 @@ use std::fmt::Write;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::{
-    AggregationRow, ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RoundRow,
-    SCHEMA_VERSION, Table, TaskRow, TimingRow,
+    AggregationRow, ClientDataRow, EvaluationRow, EventRow, GenerationRow, LineageRow, PopulationRow, RepeatRow,
+    RoundRow, SCHEMA_VERSION, Table, TaskRow, TimingRow,
 };
 
 const HEAD: &str = "\
@@ -34,6 +34,7 @@ pub fn reference() -> String {
     for (name, meaning, schema) in &hashed {
         section(&mut page, &format!("ledger/{name}"), meaning, schema);
     }
+    section(&mut page, "ledger/repeats", RepeatRow::MEANING, &RepeatRow::schema());
     section(&mut page, "timing/orders.parquet", TimingRow::MEANING, &TimingRow::schema());
     section(&mut page, "data inspect --out", ClientDataRow::MEANING, &ClientDataRow::schema());
     page

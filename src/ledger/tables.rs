@@ -196,6 +196,25 @@ table! {
 }
 
 table! {
+    /// One row per round of each repeat of a plan, in which jitter, latency, shares, dropout, availability and crashes are drawn again.
+    RepeatRow, "repeats" {
+        repeat: u32, "index", "number of the repeat; 0 has the draws of the scenario itself";
+        round: u32, "index", "place among the rounds of all aggregators, from 1";
+        aggregator: u32, "index", "whose round: 0 is the server, else tier or edge, from 1";
+        opened_at_ns: u64, "ns", "virtual time of the round's start";
+        closed_at_ns: u64, "ns", "virtual time of the round's end";
+        status: RoundEnd, "name", "closed or failed";
+        at_deadline: bool, "flag", "whether the deadline ended the round";
+        counted: u32, "tasks", "updates aggregated at the round's end";
+        late: u32, "tasks", "tasks that ended late or stale";
+        dropped: u32, "tasks", "tasks lost to dropouts, crashes, absence or memory";
+        cancelled: u32, "tasks", "tasks called off, or discarded with a failed round";
+        wire_bytes_down: u64, "B", "bytes from the server on the wire, of the tasks that ended";
+        wire_bytes_up: u64, "B", "bytes to the server on the wire, of the tasks that ended";
+    }
+}
+
+table! {
     /// One row per executed order: wall-clock facts, outside of the digest.
     TimingRow, "orders" {
         order: u64, "index", "position of the order in the plan";

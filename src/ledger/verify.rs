@@ -12,7 +12,7 @@ use super::digest::{Chain, rows_digest};
 use super::lineage::{Lineage, LineageEntry};
 use super::locate::place;
 use super::manifest::files;
-use super::reader::{RoundChunks, population_hash};
+use super::reader::{RoundChunks, start_hashes};
 use super::{LedgerError, Manifest, OLDEST_SCHEMA, RunState};
 use crate::store::{Digest, Key};
 
@@ -103,12 +103,12 @@ impl Rows {
 
     /// Recomputes the digests from the rows, and the keys from the lineage.
     fn verify(&mut self, run_folder: &Path, manifest: &Manifest) -> Result<(), String> {
-        let population = population_hash(run_folder).map_err(|error| error.to_string())?;
+        let start = start_hashes(run_folder).map_err(|error| error.to_string())?;
         let mut read = RoundChunks::read(run_folder, manifest.schema_version).map_err(|error| error.to_string())?;
         if manifest.state == RunState::Running {
             read = read.of_finished_rounds()?;
         }
-        let last = self.verify_chain(&read, &population, manifest)?;
+        let last = self.verify_chain(&read, &start, manifest)?;
         let rounds = read.rounds().num_rows();
         let expected = manifest.rounds as usize;
         if rounds != expected && manifest.state == RunState::Done {
@@ -125,12 +125,12 @@ impl Rows {
 
     /// Reports every round whose rows do not give their stated digest, and the first at which the chain breaks. Returns the
     /// last digest of the chain.
-    fn verify_chain(&mut self, read: &RoundChunks, population: &Digest, manifest: &Manifest) -> Result<Digest, String> {
+    fn verify_chain(&mut self, read: &RoundChunks, start: &[Digest], manifest: &Manifest) -> Result<Digest, String> {
         let is_old = manifest.schema_version == OLDEST_SCHEMA;
         let mut chain = Chain::start(manifest.genesis);
         match is_old {
-            true => chain.push_chunks(&[*population]),
-            false => chain.push(rows_digest(&[*population])),
+            true => chain.push_chunks(start),
+            false => chain.push(rows_digest(start)),
         };
         for (round, chunk) in (1..).zip(read.chunks()?) {
             let hashes = chunk_hashes(&chunk);

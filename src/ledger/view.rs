@@ -110,6 +110,16 @@ impl TableView {
         Ok(self.texts(column)?.into_iter().map(Option::unwrap_or_default).collect())
     }
 
+    /// Returns a column of flags.
+    ///
+    /// # Errors
+    /// If the column is missing, has another type or holds a null.
+    pub fn flags(&self, column: &str) -> Result<Vec<bool>, LedgerError> {
+        let array = self.column(column)?.as_boolean_opt();
+        let flags = array.and_then(|array| array.iter().collect::<Option<Vec<bool>>>());
+        flags.ok_or_else(|| self.fault(format!("column {column} is not of flags")))
+    }
+
     /// Returns a column that holds one of a fixed set of names.
     ///
     /// # Errors

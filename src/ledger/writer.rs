@@ -16,7 +16,7 @@ use super::digest::{BLOCK_ROWS, Chain, DIGEST_COLUMNS, chunk_hash, rows_digest};
 use super::parts::RoundParts;
 use super::queue::{Loads, WriteQueue};
 use super::stream::TableStream;
-use super::{EventRow, LedgerError, PopulationRow, RoundRow, Table, TaskRow};
+use super::{EventRow, LedgerError, PopulationRow, RepeatRow, RoundRow, Table, TaskRow};
 use crate::store::Digest;
 
 /// Ledger of a run under construction, round by round.
@@ -35,7 +35,7 @@ impl LedgerWriter {
         population: impl Iterator<Item = PopulationRow>,
     ) -> Result<Self, LedgerError> {
         let folder = run_folder.join("ledger");
-        let chain = start_chain(&folder, genesis, population)?;
+        let chain = start_chain(&folder, genesis, population, &[])?;
         let parts = RoundParts::new(&folder);
         Ok(Self { chain, queue: WriteQueue::start(move |rounds| parts.write_from(rounds)) })
     }
@@ -83,14 +83,15 @@ struct Load {
 }
 
 impl LedgerStream {
-    /// Starts the tables in `run_folder/ledger` with the population, as [`LedgerWriter`] does.
+    /// Starts the tables in `run_folder/ledger` with the population, as [`LedgerWriter`] does, and the repeats of a plan if there are any.
     pub fn start(
         run_folder: &Path,
         genesis: Digest,
         population: impl Iterator<Item = PopulationRow>,
+        repeats: &[RepeatRow],
     ) -> Result<Self, LedgerError> {
         let folder = run_folder.join("ledger");
-        let tables = StreamedTables::start(&folder, start_chain(&folder, genesis, population)?)?;
+        let tables = StreamedTables::start(&folder, start_chain(&folder, genesis, population, repeats)?)?;
         Ok(Self { open: Load::default(), queue: WriteQueue::start(move |loads| tables.write_from(loads)) })
     }
 
@@ -232,24 +233,35 @@ fn seal(chain: &mut Chain, round: &mut RoundRow, chunks: &[Digest]) -> Digest {
     digest
 }
 
-/// Writes the population, block by block, and starts the chain with it.
+/// Writes the tables with which a ledger starts, and starts the chain with them: the population, and the repeats of a plan if it has any.
 fn start_chain(
     folder: &Path,
     genesis: Digest,
-    mut population: impl Iterator<Item = PopulationRow>,
+    population: impl Iterator<Item = PopulationRow>,
+    repeats: &[RepeatRow],
 ) -> Result<Chain, LedgerError> {
-    let mut table = TableStream::create(folder, PopulationRow::NAME, PopulationRow::schema())?;
-    loop {
-        let rows: Vec<PopulationRow> = population.by_ref().take(BLOCK_ROWS).collect();
-        if rows.is_empty() {
-            break;
-        }
-        table.push(&PopulationRow::batch(&rows))?;
+    let mut chunks = vec![write_at_start(folder, population)?];
+    if !repeats.is_empty() {
+        chunks.push(write_at_start(folder, repeats.iter().cloned())?);
     }
     let mut chain = Chain::start(genesis);
-    chain.push(rows_digest(&[table.end_chunk()?]));
-    table.finish(0, 0)?;
+    chain.push(rows_digest(&chunks));
     Ok(chain)
+}
+
+/// Writes a table, block by block, and returns the hash of its rows.
+fn write_at_start<T: Table>(folder: &Path, mut rows: impl Iterator<Item = T>) -> Result<Digest, LedgerError> {
+    let mut table = TableStream::create(folder, T::NAME, T::schema())?;
+    loop {
+        let block: Vec<T> = rows.by_ref().take(BLOCK_ROWS).collect();
+        if block.is_empty() {
+            break;
+        }
+        table.push(&T::batch(&block))?;
+    }
+    let hash = table.end_chunk()?;
+    table.finish(0, 0)?;
+    Ok(hash)
 }
 
 /// Writes rows as one Parquet file, which appears whole or not at all.

@@ -14,6 +14,7 @@ mod grouping;
 mod learning;
 mod page;
 mod participation;
+mod repeats;
 mod reported_run;
 mod settings;
 mod summary;

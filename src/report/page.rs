@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::figure::Section;
 use super::reported_run::ReportedRun;
 use super::summary::{self, Fact};
-use super::{aggregation, costs, evaluations, fairness, learning, participation, timeline};
+use super::{aggregation, costs, evaluations, fairness, learning, participation, repeats, timeline};
 use crate::results::{Learning, MainFigures};
 
 /// Charting library; `page/vendor/README.md` states its origin.
@@ -56,6 +56,7 @@ impl RunPart {
             learning::section(record, &learning),
             fairness::section(record, &learning),
             timeline::section(record, most_tasks),
+            repeats::section(run.bands.as_ref()),
             participation::section(record),
             costs::section(record),
             aggregation::privacy(record),

@@ -5,7 +5,7 @@ use std::path::Path;
 use arrow::array::{Float64Array, StringArray, UInt32Array};
 
 use crate::ledger::{LedgerError, RunTables};
-use crate::results::{ModuleErrors, RunRecord, module_errors};
+use crate::results::{Bands, ModuleErrors, RunRecord, module_errors};
 use crate::scenario::{Scenario, ScenarioError, ScenarioSpec};
 
 /// Error of reading a run for a report.
@@ -54,6 +54,8 @@ pub struct ReportedRun {
     pub generations: Generations,
     /// Errors of each round's aggregation over the modules.
     pub module_errors: Vec<Option<ModuleErrors>>,
+    /// Figures of a plan's repeats; `None` without repeats.
+    pub bands: Option<Bands>,
 }
 
 impl ReportedRun {
@@ -70,6 +72,7 @@ impl ReportedRun {
         let mut module_errors = module_errors(&tables)?;
         // A run that goes on may have had fewer rounds when the record was read.
         module_errors.truncate(record.rounds.aggregation_error.len());
-        Ok(Self { record, scenario: scenario.scenario, generations, module_errors })
+        let bands = Bands::read(folder)?;
+        Ok(Self { record, scenario: scenario.scenario, generations, module_errors, bands })
     }
 }

@@ -9,6 +9,7 @@ mod overview;
 mod participants;
 mod population;
 mod record;
+mod repeats;
 mod series;
 pub mod statistics;
 mod summary;
@@ -24,6 +25,7 @@ pub use participants::{
 };
 pub use population::RunClients;
 pub use record::{RunRecord, span_ns};
+pub use repeats::{Bands, RoundBand, SHARES};
 pub use series::{ModuleErrors, Point, Series, main_curve, module_errors, ranks};
 pub use statistics::Estimate;
 pub use summary::Summary;

@@ -11,9 +11,7 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
-use crate::ledger::{
-    Chain, LedgerError, Manifest, RoundRow, RunState, Table, population_hash, read_table, rows_digest,
-};
+use crate::ledger::{Chain, LedgerError, Manifest, RoundRow, RunState, Table, read_table, rows_digest, start_hashes};
 use crate::scenario::{FieldDifference, value_differences};
 use crate::store::{Digest, atomic, key_of, parse_json, read_up_to};
 
@@ -302,7 +300,7 @@ pub(super) fn genesis(schema: u32, scenario: Digest, inputs: &BTreeMap<String, D
 }
 
 fn population_of(run_folder: &Path) -> Result<Digest, LedgerError> {
-    Ok(rows_digest(&[population_hash(run_folder)?]))
+    Ok(rows_digest(&start_hashes(run_folder)?))
 }
 
 /// Reads the rounds of a run.

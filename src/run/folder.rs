@@ -26,6 +26,7 @@ pub fn begun_manifest(scenario: &Scenario, inputs: &BTreeMap<String, Input>) -> 
         scenario_folder: std::path::absolute(&scenario.folder).unwrap_or_else(|_| scenario.folder.clone()),
         inputs: inputs.clone(),
         left_out: BTreeMap::new(),
+        repeats: None,
         binary_hash: binary_hash(),
         numerics: serde_json::Value::Null,
         numerics_class: String::new(),

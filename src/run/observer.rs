@@ -34,3 +34,19 @@ pub struct RoundReport {
     /// none, on the test rows or else on all held-out rows.
     pub loss: Option<f64>,
 }
+
+/// Observer of a plan's progress.
+pub trait PlanWatch {
+    /// Called at intervals: `rounds` of the scenario's `of` rounds have ended, after this many tasks and events.
+    fn progress(&mut self, rounds: u32, of: u32, tasks: u64, events: u64);
+
+    /// Called at intervals: `done` of the plan's repeats, `of` in all, have been simulated.
+    fn repeated(&mut self, done: u32, of: u32);
+}
+
+/// Observer that ignores all progress.
+impl PlanWatch for () {
+    fn progress(&mut self, _: u32, _: u32, _: u64, _: u64) {}
+
+    fn repeated(&mut self, _: u32, _: u32) {}
+}

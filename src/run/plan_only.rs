@@ -13,19 +13,17 @@ use super::error::{RunError, Unsuitability};
 use super::folder::{RunFolder, begun_manifest};
 use super::guards::{refuse_other_version, what_changed};
 use super::ledger_rows;
+use super::observer::PlanWatch;
 use crate::graph::GraphError;
 use crate::inputs::PlanInputs;
 use crate::ledger::{
-    LedgerError, LedgerStream, LeftOut, Manifest, RoundRow, RunKind, RunState, SCHEMA_VERSION, path_as_text,
+    LedgerError, LedgerStream, LeftOut, Manifest, RepeatRow, RoundRow, RunKind, RunState, SCHEMA_VERSION, path_as_text,
 };
 use crate::privacy::{PrivacyPlan, Spent};
-use crate::results::{Moved, Traffic};
+use crate::results::{Bands, Moved, Traffic};
 use crate::scenario::Scenario;
-use crate::schedule::{Next, Timeline};
+use crate::schedule::{Next, STAND_IN_LOSS, Timeline};
 use crate::store::{Digest, key_of};
-
-/// [nat/token] -- Loss of every task that a plan supplies to policies that read losses.
-pub const STAND_IN_LOSS: f64 = 1.0;
 
 /// Tables that a plan fills. Virtual time does not depend on the choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -49,19 +47,10 @@ pub struct PlanSettings<'a> {
     /// Folder for the tables; `None` writes no tables.
     pub out: Option<PathBuf>,
     pub detail: PlanDetail,
+    /// [repeats] -- Number of times to simulate the schedule, with other draws of chance from the second time on; `None` for no repeats.
+    pub repeats: Option<u32>,
     /// Set from outside to end the plan.
     pub stop: &'a AtomicBool,
-}
-
-/// Observer of a plan's progress.
-pub trait PlanWatch {
-    /// Called at intervals: `rounds` of the scenario's `of` rounds have ended, after this many tasks and events.
-    fn progress(&mut self, rounds: u32, of: u32, tasks: u64, events: u64);
-}
-
-/// Observer that ignores all progress.
-impl PlanWatch for () {
-    fn progress(&mut self, _: u32, _: u32, _: u64, _: u64) {}
 }
 
 /// [records] -- Interval between two reports of progress.
@@ -115,6 +104,9 @@ pub struct PlanSummary {
     pub stand_in_loss: Option<f64>,
     /// Privacy that the run would spend; `None` without differential privacy.
     pub privacy: Option<Spent>,
+    /// Figures of the repeats; `None` without repeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bands: Option<Bands>,
     pub wall_seconds: f64,
 }
 
@@ -136,7 +128,8 @@ pub struct PlanSummary {
 /// let scenario = Scenario::read(Path::new("scenarios/quickstart.ron"), &[])?;
 /// let folder = tempfile::tempdir()?;
 /// let out = folder.path().join("plan");
-/// let settings = PlanSettings { out: Some(out.clone()), detail: PlanDetail::Tasks, stop: &AtomicBool::new(false) };
+/// let stop = AtomicBool::new(false);
+/// let settings = PlanSettings { out: Some(out.clone()), detail: PlanDetail::Tasks, repeats: None, stop: &stop };
 /// let summary = plan(&scenario, &settings, &mut ())?;
 /// assert_eq!(summary.rounds, 12);
 /// assert_eq!(read_table(&out, "tasks")?.num_rows() as u64, summary.tasks);
@@ -145,7 +138,7 @@ pub struct PlanSummary {
 pub fn plan(scenario: &Scenario, settings: &PlanSettings, watch: &mut dyn PlanWatch) -> Result<PlanSummary, RunError> {
     let inputs = PlanInputs::load(scenario)?;
     let tables = settings.out.as_deref().map(|out| (settings.detail, || RunFolder::create(out)));
-    run(scenario, &inputs, tables, settings.stop, watch)
+    run(scenario, &inputs, tables, settings.repeats, settings.stop, watch)
 }
 
 /// Repeats an interrupted plan in its folder and with its tables. `sets` may set fields that change no result.
@@ -168,14 +161,16 @@ pub fn resume_plan(
     let scenario = Scenario::of_run(out, &manifest.scenario_folder, sets)?;
     let inputs = PlanInputs::load(&scenario)?;
     // The detail is part of the genesis and recorded nowhere else, so it is found by trying the three of them.
-    let Some(detail) = DETAILS.into_iter().find(|&detail| genesis(&scenario, &inputs, detail) == manifest.genesis)
+    let repeats = manifest.repeats;
+    let Some(detail) =
+        DETAILS.into_iter().find(|&detail| genesis(&scenario, &inputs, detail, repeats) == manifest.genesis)
     else {
-        let now = self::manifest(&scenario, &inputs, PlanDetail::Events);
+        let now = self::manifest(&scenario, &inputs, PlanDetail::Events, repeats);
         let change = what_changed(&manifest, &now);
         return Err(RunError::Changed { action: "resume", run: out.to_owned(), change });
     };
     folder.remove_tables()?;
-    run(&scenario, &inputs, Some((detail, || Ok(folder))), stop, watch)
+    run(&scenario, &inputs, Some((detail, || Ok(folder))), repeats, stop, watch)
 }
 
 /// Simulates the schedule, into tables if `tables` is given. Their folder is created once everything else has been checked.
@@ -183,6 +178,7 @@ fn run(
     scenario: &Scenario,
     inputs: &PlanInputs,
     tables: Option<(PlanDetail, impl FnOnce() -> Result<RunFolder, RunError>)>,
+    repeats: Option<u32>,
     stop: &AtomicBool,
     watch: &mut dyn PlanWatch,
 ) -> Result<PlanSummary, RunError> {
@@ -190,12 +186,14 @@ fn run(
     scenario.check_clients(inputs.clients.facts.len())?;
     let rows: Vec<u64> = inputs.clients.facts.iter().map(|client| client.train_rows.into()).collect();
     let privacy = PrivacyPlan::new(&scenario.scenario, &rows)?;
+    // Before the folder is made, so that an interruption leaves nothing.
+    let repeated = super::repeats::repeats(scenario, inputs, privacy.as_ref(), repeats.unwrap_or(0), stop, watch)?;
     // The figures need every task; only the events can be spared.
     let has_events = matches!(&tables, Some((PlanDetail::Events, _)));
     let detail = if has_events { Detail::Events } else { Detail::Tasks };
     let mut timeline = Timeline::of(scenario, privacy.as_ref(), &inputs.clients, detail)?;
     let mut record = match tables {
-        Some((detail, folder)) => Some(Tables::start(folder()?, scenario, inputs, detail)?),
+        Some((detail, folder)) => Some(Tables::start(folder()?, scenario, inputs, detail, repeats, &repeated)?),
         None => None,
     };
     let mut figures = Figures::new(inputs.clients.facts.len());
@@ -222,6 +220,7 @@ fn run(
     summary.left_out = inputs.left_out.clone();
     summary.privacy = privacy.map(|privacy| privacy.spent(scenario.scenario.rounds, summary.rounds));
     summary.stand_in_loss = scenario.reads_results().then_some(STAND_IN_LOSS);
+    summary.bands = Bands::of(&repeated);
     if let Some(tables) = record {
         summary.run = Some(tables.folder.path().to_owned());
         summary.digest = Some(tables.finish(summary.rounds)?);
@@ -244,11 +243,13 @@ impl Tables {
         scenario: &Scenario,
         inputs: &PlanInputs,
         detail: PlanDetail,
+        repeats: Option<u32>,
+        repeated: &[RepeatRow],
     ) -> Result<Self, RunError> {
-        let mut manifest = manifest(scenario, inputs, detail);
+        let mut manifest = manifest(scenario, inputs, detail, repeats);
         folder.begin(&mut manifest, &scenario.resolved_text())?;
         let population = ledger_rows::population(&inputs.clients);
-        let ledger = LedgerStream::start(folder.path(), manifest.genesis, population)?;
+        let ledger = LedgerStream::start(folder.path(), manifest.genesis, population, repeated)?;
         Ok(Self { folder, manifest, ledger, detail })
     }
 
@@ -278,26 +279,41 @@ impl Tables {
 }
 
 /// Returns the start of a plan's digest chain.
-fn genesis(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Digest {
+fn genesis(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail, repeats: Option<u32>) -> Digest {
     let hashes = inputs.read.iter().map(|(role, input)| (role.clone(), input.hash)).collect();
-    genesis_of(SCHEMA_VERSION, scenario.identity().0, &hashes, detail)
+    genesis_of(SCHEMA_VERSION, scenario.identity().0, &hashes, detail, repeats)
 }
 
-fn genesis_of(schema: u32, scenario: Digest, inputs: &BTreeMap<String, Digest>, detail: PlanDetail) -> Digest {
-    key_of("fedreplay plan genesis v1", &(schema, scenario, inputs, detail)).0
+fn genesis_of(
+    schema: u32,
+    scenario: Digest,
+    inputs: &BTreeMap<String, Digest>,
+    detail: PlanDetail,
+    repeats: Option<u32>,
+) -> Digest {
+    match repeats {
+        None => key_of("fedreplay plan genesis v1", &(schema, scenario, inputs, detail)).0,
+        Some(repeats) => key_of("fedreplay repeated plan genesis v1", &(schema, scenario, inputs, detail, repeats)).0,
+    }
 }
 
 /// Returns the starts that the digest chain of a plan with this version of its tables may have, one for each detail of them.
-pub(super) fn geneses(schema: u32, scenario: Digest, inputs: &BTreeMap<String, Digest>) -> [Digest; 3] {
-    DETAILS.map(|detail| genesis_of(schema, scenario, inputs, detail))
+pub(super) fn geneses(
+    schema: u32,
+    scenario: Digest,
+    inputs: &BTreeMap<String, Digest>,
+    repeats: Option<u32>,
+) -> [Digest; 3] {
+    DETAILS.map(|detail| genesis_of(schema, scenario, inputs, detail, repeats))
 }
 
-fn manifest(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail) -> Manifest {
+fn manifest(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail, repeats: Option<u32>) -> Manifest {
     Manifest {
         kind: RunKind::Plan,
         left_out: inputs.left_out.clone(),
+        repeats,
         numerics_class: NUMERICS.into(),
-        genesis: genesis(scenario, inputs, detail),
+        genesis: genesis(scenario, inputs, detail, repeats),
         grade: PLAN_GRADE.into(),
         ..begun_manifest(scenario, &inputs.read)
     }

@@ -19,7 +19,8 @@ use crate::adapter::saved_files;
 use crate::algorithm::{AggregationError, ModuleError};
 use crate::inputs::TrainingBatches;
 use crate::ledger::{
-    Difference, LedgerError, Manifest, OLDEST_SCHEMA, RunKind, RunState, RunTables, client_count, is_table,
+    Difference, LedgerError, Manifest, OLDEST_SCHEMA, RepeatRow, RunKind, RunState, RunTables, Table, client_count,
+    is_table,
 };
 use crate::scenario::Scenario;
 use crate::store::{binary_hash, read_text_limited, read_up_to};
@@ -71,7 +72,7 @@ fn in_manifest(manifest: &Manifest, is_own: bool) -> Vec<String> {
             vec![certificate::genesis(schema, manifest.scenario_hash, &inputs, &manifest.numerics_class)]
         }
         // The detail of its tables is recorded nowhere else, so any of the three may be the right one.
-        RunKind::Plan => plan_only::geneses(schema, manifest.scenario_hash, &inputs).to_vec(),
+        RunKind::Plan => plan_only::geneses(schema, manifest.scenario_hash, &inputs, manifest.repeats).to_vec(),
     };
     if !genesis.contains(&manifest.genesis) {
         let computed = genesis[0];
@@ -123,6 +124,7 @@ fn is_of_a_run(name: &str, kind: RunKind) -> bool {
     match name.split('/').collect::<Vec<_>>()[..] {
         ["scenario.ron"] => true,
         [certificate::FILE_NAME] => !is_plan,
+        ["ledger", RepeatRow::NAME, _] if !is_plan => false,
         ["ledger", table, file] => is_table(table) && file.ends_with(".parquet"),
         ["adapters", ..] => !is_plan,
         _ => false,

@@ -15,6 +15,7 @@ pub use client_facts::{ClientFacts, Clients};
 pub use federation::federation;
 pub use placement::{DeviceClass, LinkClass, Place, Placed};
 pub use task_cost::{TaskCosts, base_change_bytes};
+pub use timeline::STAND_IN_LOSS;
 pub(crate) use timeline::{Next, Rounds, SERVER, ScheduledRound, Timeline, schedule};
 pub use trace::{Trace, TraceRow};
 

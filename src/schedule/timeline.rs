@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use fedreplay_sim::{
-    Detail, EventRecord, Federation, Intervention, Protocol, Record, RoundRecord, Simulation, Step, TaskId, TaskRecord,
-    TaskReport,
+    Detail, EventRecord, Federation, Intervention, Protocol, Purpose, Record, RoundRecord, Seed, Simulation, Step,
+    TaskId, TaskRecord, TaskReport,
 };
 
 use super::ScheduleError;
@@ -17,6 +17,19 @@ use crate::scenario::schema::ScenarioSpec;
 
 /// Number of the server among the aggregators.
 pub const SERVER: u32 = 0;
+
+/// [nat/token] -- Loss of every task that a plan supplies to policies that read losses.
+pub const STAND_IN_LOSS: f64 = 1.0;
+
+/// Purposes of the draws that decide how a task goes.
+const CHANCES: [Purpose; 6] = [
+    Purpose::ComputeJitter,
+    Purpose::LinkJitter,
+    Purpose::Sharing,
+    Purpose::Dropout,
+    Purpose::Availability,
+    Purpose::Fault,
+];
 
 /// Next item of a timeline.
 #[derive(Debug)]
@@ -31,6 +44,7 @@ pub enum Next {
 }
 
 /// Simulated federation in virtual time.
+#[derive(Clone)]
 pub struct Timeline {
     simulation: Simulation,
     /// Pending changes, each with the round of the server before which it takes effect.
@@ -60,6 +74,19 @@ impl Timeline {
     fn new(federation: Federation, changes: Vec<(u32, Vec<Intervention>)>) -> Result<Self, ScheduleError> {
         let simulation = Simulation::new(federation)?;
         Ok(Self { simulation, changes: changes.into(), ended: 0, records: VecDeque::new(), ahead: None })
+    }
+
+    /// Draws all that is left to chance in tasks from other seeds: jitter, latency, shares of links,
+    /// dropout, availability and crashes. Who is selected from the
+    /// clients that are free, and which device and link each has, are drawn as before.
+    ///
+    /// # Errors
+    /// If the simulation refuses it.
+    pub fn reseed(&mut self, seed: Seed) -> Result<(), ScheduleError> {
+        for purpose in CHANCES {
+            self.simulation.change(Intervention::Reseed { purpose, seed })?;
+        }
+        Ok(())
     }
 
     /// Advances the simulation to the next item.

@@ -309,7 +309,8 @@ impl HonestRuns {
         let sets = SMALL.map(str::to_owned);
         let scenario = Scenario::read(&world.path("scenario.ron"), &sets).expect("a scenario");
         let stop = AtomicBool::new(false);
-        let settings = PlanSettings { out: Some(world.path("plan")), detail: PlanDetail::Events, stop: &stop };
+        let settings =
+            PlanSettings { out: Some(world.path("plan")), detail: PlanDetail::Events, repeats: None, stop: &stop };
         plan(&scenario, &settings, &mut ()).expect("a plan");
         let runs = [
             (Of::Trained, "run"),

@@ -57,6 +57,7 @@ use Twice::{Both, One, OneOrBoth};
 const CASES: &[Case] = &[
     case("run scenario.ron --out out --store fresh --workers 2", run("out", "resume out --store fresh"), One("out")),
     case("plan scenario.ron --out out", run("out", "resume out"), One("out")),
+    case("plan scenario.ron --repeat 300 --out out", run("out", "resume out"), One("out")),
     case(
         "sweep sweep.ron --out out --store store --workers 2",
         run("out", "sweep sweep.ron --out out --store store --workers 2"),

@@ -56,6 +56,7 @@ mod quickstart;
 mod real_data;
 mod recomputed;
 mod record;
+mod repeats;
 mod report;
 mod report_kinds;
 mod robust;

@@ -55,6 +55,8 @@ pub enum Purpose {
     AttackNoise = 41,
     /// Random rounding of what clients send; entity = task, draw = value.
     Compression = 42,
+    /// Seeds of a plan's repeats; entity = 0, draw = repeat.
+    Repeats = 43,
 }
 
 /// A stream of uniform 64-bit draws.

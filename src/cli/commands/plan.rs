@@ -12,6 +12,7 @@ use crate::cli::output::progress::ProgressDisplay;
 use crate::cli::output::say;
 use crate::cli::output::signals::STOP;
 use fedreplay::report::units;
+use fedreplay::results::{Bands, SHARES};
 use fedreplay::run::{PlanDetail, PlanSettings, PlanSummary, plan};
 
 /// Description of a plan's work, shown in the progress display.
@@ -27,6 +28,10 @@ pub struct PlanArguments {
     /// Tables to fill: rounds only; tasks and rounds; or events too.
     #[arg(long, value_enum, default_value = "events")]
     detail: DetailName,
+    /// Simulate the schedule N times, with other draws of jitter, latency, shares, dropout, availability and crashes from the second time on, and print
+    /// quantiles of ends of rounds, counted updates and bytes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    repeat: Option<u32>,
     /// End stdout with one line of JSON.
     #[arg(long)]
     json: bool,
@@ -49,7 +54,7 @@ pub fn main(arguments: &PlanArguments) -> Result<ExitCode, CommandError> {
         DetailName::Events => PlanDetail::Events,
     };
     let mut progress = ProgressDisplay::new(SIMULATING);
-    let settings = PlanSettings { out: arguments.out.clone(), detail, stop: &STOP };
+    let settings = PlanSettings { out: arguments.out.clone(), detail, repeats: arguments.repeat, stop: &STOP };
     let summary = plan(&scenario, &settings, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
@@ -61,6 +66,9 @@ pub fn main(arguments: &PlanArguments) -> Result<ExitCode, CommandError> {
 pub fn print(summary: &PlanSummary, as_json_too: bool) {
     for (name, value) in lines(summary) {
         say!("{name:<14}{value}");
+    }
+    for line in summary.bands.iter().flat_map(band_lines) {
+        say!("{line}");
     }
     if as_json_too {
         say!("{}", json!(summary));
@@ -98,6 +106,41 @@ fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
     if let (Some(run), Some(digest)) = (&summary.run, &summary.digest) {
         lines.push(("run", run.display().to_string()));
         lines.push(("digest", digest.to_string()));
+    }
+    lines
+}
+
+/// [rounds] -- Most rounds whose bands are printed.
+const MOST_ROUNDS: usize = 20;
+
+/// Returns the bands of repeats as a table: of the whole schedule, and of its rounds or some of them at equal distances.
+fn band_lines(bands: &Bands) -> Vec<String> {
+    let mut lines = vec![format!(
+        "repeats       {}: jitter, latency, shares, dropout, availability and crashes are drawn again; who is selected is not",
+        bands.repeats
+    )];
+    if bands.at_deadline > 0.0 {
+        lines.push(format!("deadline      it ended {:.1} % of the rounds", 100.0 * bands.at_deadline));
+    }
+    if bands.failed > 0.0 {
+        lines.push(format!("failed        {:.1} % of the rounds", 100.0 * bands.failed));
+    }
+    let bytes = |value: f64| units::bytes(value as u64);
+    let clock = |value: f64| units::clock((value * 1e9) as u64);
+    let mut row = |name: &str, values: &[f64; SHARES.len()], shown: &dyn Fn(f64) -> String| {
+        let cells: String = values.iter().map(|&value| format!("{:>12}", shown(value))).collect();
+        lines.push(format!("{name:<14}{cells}"));
+    };
+    row("quantiles", &bands.shares, &|share| format!("{:.0} %", 100.0 * share));
+    row("end", &bands.end_s, &clock);
+    row("round time", &bands.duration_s, &clock);
+    row("counted", &bands.counted, &|count| format!("{count:.0}"));
+    row("on the wire", &bands.wire_bytes, &bytes);
+    let step = bands.rounds.len().div_ceil(MOST_ROUNDS).max(1);
+    // The last round is shown, whatever the distance.
+    for band in bands.rounds.iter().rev().step_by(step).rev() {
+        row(&format!("round {} ends", band.round), &band.end_s, &clock);
+        row("  counted", &band.counted, &|count| format!("{count:.0}"));
     }
     lines
 }

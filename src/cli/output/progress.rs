@@ -262,6 +262,10 @@ impl PlanWatch for ProgressDisplay {
         let plan = ShownPlan { rounds: rounds.into(), of: of.into(), tasks, events };
         self.shown.lock().plan = Some(plan);
     }
+
+    fn repeated(&mut self, done: u32, of: u32) {
+        self.shown.lock().what = format!("{done} of {of} repeats of the schedule simulated");
+    }
 }
 
 /// Writes a line when there is no bar, as plain text or as an object of the JSON log.

@@ -18,7 +18,7 @@ use Reads::{Formats, Nothing};
 
 const KERNEL: Reads = Nothing("what the kernel says about this machine and process");
 
-const READERS: [(&str, Reads); 57] = [
+const READERS: [(&str, Reads); 58] = [
     ("adapter/peft/read.rs", Formats(&["adapter/adapter_config.json", "run/adapters/round-00001/adapter_config.json"])),
     (
         "adapter/saved.rs",
@@ -124,6 +124,7 @@ const READERS: [(&str, Reads); 57] = [
     ("run/signature.rs", Formats(&["whole.intoto.json", "lab.pem", "lab.pub.pem"])),
     ("run/statements.rs", Formats(&["run/scenario.ron"])),
     ("run/verification.rs", Formats(&["run/certificate.json"])),
+    ("python_rule/process.rs", KERNEL),
     ("sandbox/isolation.rs", KERNEL),
     ("sandbox/memory.rs", KERNEL),
     ("scenario/catalog.rs", Formats(&["devices.ron"])),
@@ -220,6 +221,7 @@ const KERNEL_AND_STORE: &[&str] = &[
     "diversity/endpoint.rs",
     "inputs/self_test_cache.rs",
     "judge/endpoint.rs",
+    "python_rule/process.rs",
     "sandbox/isolation.rs",
     "sandbox/memory.rs",
     "store/content.rs",

@@ -41,7 +41,7 @@ pub fn main(arguments: &ScenarioCheckArguments) -> Result<ExitCode, CommandError
         note!("warning: {doubt}");
     }
     let mut progress = ProgressDisplay::new("simulating the schedule");
-    let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, stop: &STOP };
+    let settings = PlanSettings { out: None, detail: PlanDetail::Rounds, repeats: None, stop: &STOP };
     let summary = plan(&scenario, &settings, &mut progress)?;
     // The display ends before results are printed, so that the bar is not drawn between them.
     drop(progress);
