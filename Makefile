@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart real real-check cross-check clock-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart method-bits real real-check cross-check clock-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -43,13 +43,20 @@ test: libtorch
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## All of what CI runs in a small form: hours on two cores. benches/README.md has the last results.
-nightly: bits soak seeds forgeries portable cross-check clock-check real-chats api
+nightly: bits method-bits soak seeds forgeries portable cross-check clock-check real-chats api
 
 ## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
 ## Hours on two cores; `make bits BITS=SmolLM2-135M` runs the part of one model.
 BITS ?= full
 bits: libtorch
 	FEDREPLAY_BITS=$(BITS) cargo test --release --locked --lib -- --nocapture training::tests::bits
+
+## Equal bits of whole runs of SmolLM2-135M under the methods that change the base, keep state or run Python, with one and two threads
+## and workers: 44 short runs.
+method-bits: build analysis
+	@tools/real/fetch-model
+	@tools/real/rows target/release/fedreplay
+	@tools/real/method-bits
 
 ## Play the quickstart under five seeds: federation gains in each.
 seeds: libtorch
