@@ -22,7 +22,7 @@ cross-check: build
 	@tools/cross-check
 
 ## Compare the virtual clock with a real federation on shaped links in network namespaces, of plain TCP and of Flower: tables of
-## real / planned. Needs root; half an hour, in which nothing else should run.
+## real / planned. Needs root; 20 minutes, in which nothing else should run.
 clock-check: build
 	@tools/clock/check
 

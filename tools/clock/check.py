@@ -48,6 +48,8 @@ SETTINGS = {
     "flower-own": ("flower", HTTP2),
     "flower-shared": ("flower", HTTP2 + SHARED),
 }
+# Spread of the noise of shares with which bands are planned: the nearest tenth to what seed 1 measured (docs/clock.md).
+SPREAD = 0.3
 PHASES = ("download", "training", "upload", "task")
 ATTEMPTS = 3
 
@@ -210,6 +212,27 @@ def judge(what: str, ratios: list[float], within: float) -> bool:
     return worst <= within
 
 
+def show_bands(program: str, folder: Path, options: list[str], compared: Comparison) -> None:
+    """Prints in which bands a plan with noise of shares has 19 of 20 ratios, and how many of the measured ones are inside."""
+    many = [*options, "--set", "rounds=200"]
+    equal = Plan(program, folder.with_name(folder.name + "-equal"), many)
+    noisy = Plan(program, folder.with_name(folder.name + "-noisy"), [*many, "--set", f"network_sharing=(spread: {SPREAD})"])
+    for phase in ("download", "upload", "task"):
+        ratios = [one[f"{phase}_s"] / other[f"{phase}_s"] for one, other in zip(noisy.tasks, equal.tasks)]
+        band(phase, ratios, compared.ratios(phase))
+    band("round", [noisy.rounds[number] / equal.rounds[number] for number in equal.rounds], compared.smooth_rounds())
+
+
+def band(what: str, planned: list[float], real: list[float]) -> None:
+    planned.sort()
+    low = planned[round(0.025 * (len(planned) - 1))]
+    high = planned[round(0.975 * (len(planned) - 1))]
+    inside = sum(low <= ratio <= high for ratio in real)
+    sigma = statistics.pstdev(math.log(ratio) for ratio in planned)
+    width = f"{low:.3f} to {high:.3f} in 19 of 20, sigma {sigma:.3f}"
+    print(f"  planned with spread {SPREAD}: {what:<9} {width}; {inside} of {len(real)} are inside")
+
+
 def check_full(name: str, congestion: str, compared: Comparison) -> bool:
     """Compares with the targets of docs/clock.md. A miss is a failure where the plan claims to know the times: not on a shared link,
     where they depend on luck, and not with slow start that is not that of RFC 5681."""
@@ -309,6 +332,8 @@ def check(asked: argparse.Namespace, name: str, congestion: str, options: list[s
         if asked.csv:
             write(asked.csv, name, congestion, compared)
         if not asked.small:
+            if name.endswith("shared"):
+                show_bands(asked.program, folder, [*changes, *options], compared)
             return check_full(name, congestion, compared)
         wrong = Plan(asked.program, folder.with_name(f"{folder.name}-{attempt}"), [*changes, *options, *WRONG[name]])
         if check_small(name, compared, Comparison(wrong, real)):
