@@ -14,6 +14,7 @@ use super::rows::{Reader, TokenData, warn_of_left_out};
 use crate::data::ClientRows;
 use crate::model::Device;
 use crate::scenario::{AggregationSpec, Algorithm, Scenario};
+use crate::schedule::model_shape::lora_spec;
 use crate::store::Store;
 use crate::training::{LargestWork, Numerics, Trainer};
 
@@ -79,7 +80,9 @@ impl InputCache {
         clients: &[ClientRows],
     ) -> Result<(Vec<Arc<Trainer>>, PathBuf), InputError> {
         let folder = scenario.folder.as_os_str().as_encoded_bytes();
-        let key = key(&(&scenario.scenario.model, folder, devices, numerics));
+        // The method decides what an adapter has, as the fields of the model do.
+        let adapters = lora_spec(&scenario.scenario);
+        let key = key(&(&scenario.scenario.model, adapters, folder, devices, numerics));
         if self.engine.as_ref().is_none_or(|(known, _)| *known != key) {
             // The old model is dropped before the new one is loaded: the memory may be too small for two.
             self.engine = None;

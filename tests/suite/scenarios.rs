@@ -108,7 +108,7 @@ fn completions_and_man_pages_know_every_command() {
 #[test]
 fn the_sweeps_of_the_docs_play() {
     let world = World::new();
-    let sweeps = [("federated-lora/methods.ron", 21), ("compression/codecs.ron", 9), ("robust/rules.ron", 10)];
+    let sweeps = [("federated-lora/methods.ron", 22), ("compression/codecs.ron", 9), ("robust/rules.ron", 10)];
     for (sweep, variants) in sweeps {
         let file = project("scenarios").join(sweep).display().to_string();
         let sets = ["--set", "rounds=1", "--set", "training.local_steps=3", "--seeds", "1"];
