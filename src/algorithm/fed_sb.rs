@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rayon::prelude::*;
+
 use super::eigen::{add_multiple_, dot, symmetric_eigen};
-use crate::adapter::{Adapter, Layout};
+use crate::adapter::{Adapter, Layout, Module};
 
 /// Computes the initial adapter with cores from the `gradients` of the weights, each `[out, in]`, row-major, in the order of the layout.
 ///
@@ -38,28 +40,34 @@ pub fn adapter_of_first_step(
     stop: &AtomicBool,
 ) -> Option<Adapter> {
     assert!(layout.has_core, "B and A stay as they begin, and R is trained");
-    let mut values = Vec::with_capacity(layout.parameters());
-    for (module, gradient) in layout.modules.iter().zip(gradients) {
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        assert_eq!(gradient.len(), module.in_features * module.out_features);
-        let step =
-            Step { signs: gradient.iter().map(|&value| sign_of_step(value)).collect(), width: module.in_features };
-        let triples = step.singular_triples(layout.rank);
-        for triple in &triples {
-            values.extend(triple.right.iter().map(|&value| value as f32));
-        }
-        for output in 0..module.out_features {
-            values.extend(triples.iter().map(|triple| triple.left[output] as f32));
-        }
-        for (place, triple) in triples.iter().enumerate() {
-            let mut row = vec![0.0; layout.rank];
-            row[place] = (step_size * triple.value / layout.scale()) as f32;
-            values.extend(row);
-        }
-    }
+    assert_eq!(layout.modules.len(), gradients.len(), "each module has a gradient");
+    // Each module is computed by itself, and they are collected in their order.
+    let modules = layout.modules.par_iter().zip(gradients).map(|(module, gradient)| {
+        let is_stopped = stop.load(Ordering::Relaxed);
+        (!is_stopped).then(|| values_of(layout, module, gradient, step_size))
+    });
+    let values = modules.collect::<Option<Vec<_>>>()?.concat();
     Some(Adapter::new(layout.clone(), values))
+}
+
+/// Returns A, B and R of one module.
+fn values_of(layout: &Layout, module: &Module, gradient: &[f32], step_size: f64) -> Vec<f32> {
+    assert_eq!(gradient.len(), module.in_features * module.out_features);
+    let step = Step { signs: gradient.iter().map(|&value| sign_of_step(value)).collect(), width: module.in_features };
+    let triples = step.singular_triples(layout.rank);
+    let mut values = Vec::new();
+    for triple in &triples {
+        values.extend(triple.right.iter().map(|&value| value as f32));
+    }
+    for output in 0..module.out_features {
+        values.extend(triples.iter().map(|triple| triple.left[output] as f32));
+    }
+    for (place, triple) in triples.iter().enumerate() {
+        let mut row = vec![0.0; layout.rank];
+        row[place] = (step_size * triple.value / layout.scale()) as f32;
+        values.extend(row);
+    }
+    values
 }
 
 /// Returns the sign of a step against a gradient; 0 if that is zero.

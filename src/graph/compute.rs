@@ -118,6 +118,7 @@ impl<'a> Compute<'a> {
         }
         let gradients = self.trainer.weight_gradients(&batches)?;
         match algorithm::adapter_of_first_step(&order.layout, &gradients, order.step_size, self.stop) {
+            Some(adapter) if !adapter.is_finite() => Err(GraphError::FirstStep { step_size: order.step_size }),
             Some(adapter) => Ok(first_model(Arc::new(adapter))),
             None => Err(GraphError::Interrupted),
         }

@@ -48,6 +48,11 @@ pub enum GraphError {
     /// An update is unusable, and the scenario says that this ends the run.
     #[error("failed to go on after {order}: {reason} (training.unusable_update is EndRun)")]
     UnusableUpdate { order: String, reason: String },
+    /// The first step of Fed-SB is greater than numbers can be.
+    #[error(
+        "failed to begin with the first step of Fed-SB: a value of R is not finite (federated_lora.init_step_size is {step_size:e})"
+    )]
+    FirstStep { step_size: f64 },
     /// The aggregation rule of one's own has no result.
     #[error(transparent)]
     Rule(RuleError),

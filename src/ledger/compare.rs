@@ -12,8 +12,10 @@ use super::batches::TableBatches;
 use super::chunk::{ChunkBatches, chunk_hashes};
 use super::digest::DIGEST_COLUMNS;
 use super::lineage::{Lineage, LineageEntry};
-use super::reader::{RoundChunks, client_count};
-use super::{Chunk, EventRow, LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RunState, Table, TaskRow};
+use super::reader::{RoundChunks, client_count, start_hashes};
+use super::{
+    Chunk, EventRow, LedgerError, Manifest, OLDEST_SCHEMA, PopulationRow, RepeatRow, RunState, Table, TaskRow,
+};
 
 /// Description of a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +124,7 @@ impl Pair<'_> {
                 event = first_difference(EventRow::NAME, &left.events, &right.events, round);
             }
         }
-        let mut first = population.or(in_rounds);
+        let mut first = population.or(self.compare_repeats()?).or(in_rounds);
         if first.is_none() && left.len() != right.len() {
             first = Some(Difference(format!("one run has {} rounds, the other {}", left.len(), right.len())));
         }
@@ -149,6 +151,18 @@ impl Pair<'_> {
         }
         let counts = self.both(|folder, _| client_count(folder))?;
         Ok(count_difference(PopulationRow::NAME, counts, 0))
+    }
+
+    /// Compares the repeats of two plans.
+    fn compare_repeats(&self) -> Result<Option<Difference>, LedgerError> {
+        let counts = [self.left.repeats, self.right.repeats].map(|count| count.unwrap_or(0));
+        if counts[0] != counts[1] {
+            let [left, right] = counts;
+            return Ok(Some(Difference(format!("one plan has {left} repeats, the other {right}"))));
+        }
+        let [left, right] = self.both(|folder, _| start_hashes(folder))?;
+        let is_same = left.get(1) == right.get(1);
+        Ok((!is_same).then(|| Difference(format!("table {} has other rows", RepeatRow::NAME))))
     }
 
     /// Reads something of both runs.

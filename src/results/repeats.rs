@@ -1,6 +1,5 @@
 //! Bands of a plan's repeats: quantiles of ends of rounds, counted updates and bytes over other draws of chance.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -58,36 +57,45 @@ pub struct Bands {
 impl Bands {
     /// Computes the bands of these rows, over the rounds of the server, or over those of all tiers where there are no others. `None` without rows.
     pub fn of(rows: &[RepeatRow]) -> Option<Self> {
-        let of_server = rows.iter().any(|row| row.aggregator == 0);
-        let mut by_repeat: BTreeMap<u32, Vec<&RepeatRow>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.aggregator == 0 || !of_server) {
-            by_repeat.entry(row.repeat).or_default().push(row);
+        let has_server = rows.iter().any(|row| row.aggregator == SERVER);
+        let mut by_repeat: Vec<Vec<Played>> = Vec::new();
+        // Rows are in the order of repeats, and of ends of rounds; those of edges precede the round of the server that merges them.
+        for repeat in rows.chunk_by(|one, next| one.repeat == next.repeat) {
+            let mut rounds = Vec::new();
+            let mut open = Played::default();
+            for row in repeat {
+                open.add(row);
+                if row.aggregator == SERVER || !has_server {
+                    rounds.push(std::mem::take(&mut open));
+                }
+            }
+            by_repeat.push(rounds);
         }
-        let all: Vec<&RepeatRow> = by_repeat.values().flatten().copied().collect();
-        let last = by_repeat.values().map(Vec::len).max()?;
+        let all: Vec<&Played> = by_repeat.iter().flatten().collect();
+        let last = by_repeat.iter().map(Vec::len).max()?;
         let mut rounds = Vec::with_capacity(last);
         for place in 0..last {
-            let of_round: Vec<&RepeatRow> = by_repeat.values().filter_map(|rows| rows.get(place).copied()).collect();
+            let of_round: Vec<&Played> = by_repeat.iter().filter_map(|rounds| rounds.get(place)).collect();
             rounds.push(RoundBand {
                 round: place as u32 + 1,
                 repeats: of_round.len() as u32,
-                end_s: quantiles(of_round.iter().map(|row| seconds(row.closed_at_ns)))?,
-                duration_s: quantiles(of_round.iter().map(|row| duration_s(row)))?,
-                counted: quantiles(of_round.iter().map(|row| f64::from(row.counted)))?,
-                wire_bytes: quantiles(of_round.iter().map(|row| wire_bytes(row)))?,
-                at_deadline: share(&of_round, |row| row.at_deadline),
-                failed: share(&of_round, |row| row.status == RoundEnd::Failed),
+                end_s: quantiles(of_round.iter().map(|round| seconds(round.closed_at_ns)))?,
+                duration_s: quantiles(of_round.iter().map(|round| round.duration_s()))?,
+                counted: quantiles(of_round.iter().map(|round| round.counted))?,
+                wire_bytes: quantiles(of_round.iter().map(|round| round.wire_bytes))?,
+                at_deadline: share(&of_round, |round| round.at_deadline),
+                failed: share(&of_round, |round| round.failed),
             });
         }
         Some(Self {
             repeats: by_repeat.len() as u32,
             shares: SHARES,
-            end_s: quantiles(by_repeat.values().filter_map(|rows| Some(seconds(rows.last()?.closed_at_ns))))?,
-            counted: quantiles(by_repeat.values().map(|rows| rows.iter().map(|row| f64::from(row.counted)).sum()))?,
-            wire_bytes: quantiles(by_repeat.values().map(|rows| rows.iter().map(|row| wire_bytes(row)).sum()))?,
-            duration_s: quantiles(all.iter().map(|row| duration_s(row)))?,
-            at_deadline: share(&all, |row| row.at_deadline),
-            failed: share(&all, |row| row.status == RoundEnd::Failed),
+            end_s: quantiles(by_repeat.iter().filter_map(|rounds| Some(seconds(rounds.last()?.closed_at_ns))))?,
+            counted: quantiles(by_repeat.iter().map(|rounds| rounds.iter().map(|round| round.counted).sum()))?,
+            wire_bytes: quantiles(by_repeat.iter().map(|rounds| rounds.iter().map(|round| round.wire_bytes).sum()))?,
+            duration_s: quantiles(all.iter().map(|round| round.duration_s()))?,
+            at_deadline: share(&all, |round| round.at_deadline),
+            failed: share(&all, |round| round.failed),
             rounds,
         })
     }
@@ -136,21 +144,47 @@ impl Bands {
     }
 }
 
+/// Number of the server among the aggregators.
+const SERVER: u32 = 0;
+
+/// Round that is compared, with the rounds of edges that it merges.
+#[derive(Clone, Copy, Debug, Default)]
+struct Played {
+    opened_at_ns: u64,
+    closed_at_ns: u64,
+    counted: f64,
+    wire_bytes: f64,
+    /// Number of rounds, its own and those of edges.
+    rounds: u32,
+    at_deadline: u32,
+    failed: u32,
+}
+
+impl Played {
+    /// Adds a round of an edge, or last its own.
+    fn add(&mut self, row: &RepeatRow) {
+        self.opened_at_ns = row.opened_at_ns;
+        self.closed_at_ns = row.closed_at_ns;
+        self.counted += f64::from(row.counted);
+        self.wire_bytes += row.wire_bytes_down as f64 + row.wire_bytes_up as f64;
+        self.rounds += 1;
+        self.at_deadline += u32::from(row.at_deadline);
+        self.failed += u32::from(row.status == RoundEnd::Failed);
+    }
+
+    fn duration_s(&self) -> f64 {
+        seconds(self.closed_at_ns.saturating_sub(self.opened_at_ns))
+    }
+}
+
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-fn duration_s(row: &RepeatRow) -> f64 {
-    seconds(row.closed_at_ns.saturating_sub(row.opened_at_ns))
-}
-
-fn wire_bytes(row: &RepeatRow) -> f64 {
-    row.wire_bytes_down as f64 + row.wire_bytes_up as f64
-}
-
-/// Returns the share of the rows that `condition` holds for.
-fn share(rows: &[&RepeatRow], condition: fn(&RepeatRow) -> bool) -> f64 {
-    rows.iter().filter(|row| condition(row)).count() as f64 / rows.len() as f64
+/// Returns the share of all rounds that `count` counts.
+fn share(rounds: &[&Played], count: fn(&Played) -> u32) -> f64 {
+    let all: u32 = rounds.iter().map(|round| round.rounds).sum();
+    f64::from(rounds.iter().map(|round| count(round)).sum::<u32>()) / f64::from(all)
 }
 
 fn quantiles(values: impl Iterator<Item = f64>) -> Option<Quantiles> {
@@ -196,8 +230,6 @@ mod tests {
                     ..first
                 });
             }
-            // A round of an edge, which is not compared.
-            rows.push(RepeatRow { repeat, round: 3, aggregator: 1, closed_at_ns: 1, ..RepeatRow::default() });
         }
         rows
     }
@@ -217,5 +249,37 @@ mod tests {
         assert_eq!(bands.counted, [2.2, 3.0, 4.0, 5.0, 5.0]);
         assert_eq!(bands.failed, 1.0 / 9.0);
         assert_eq!(Bands::of(&[]), None);
+    }
+
+    #[test]
+    fn a_round_of_the_server_has_what_its_edges_counted() {
+        let row = |round, aggregator, counted, at_deadline| RepeatRow {
+            round,
+            aggregator,
+            closed_at_ns: u64::from(round) * 1_000_000_000,
+            counted,
+            at_deadline,
+            wire_bytes_down: 10,
+            ..RepeatRow::default()
+        };
+        // Two edges with 3 and 4 updates, one of them by its deadline; then one edge with 2, and one whose round the server never merges.
+        let rows = [
+            row(1, 1, 3, true),
+            row(2, 2, 4, false),
+            row(3, 0, 0, false),
+            row(4, 1, 2, false),
+            row(5, 0, 0, false),
+            row(6, 2, 9, true),
+        ];
+        let bands = Bands::of(&rows).expect("there are rows");
+        assert_eq!(
+            (bands.rounds.len(), bands.end_s, bands.counted, bands.wire_bytes),
+            (2, [5.0; 5], [9.0; 5], [50.0; 5])
+        );
+        assert_eq!(
+            (bands.rounds[0].counted, bands.rounds[0].at_deadline, bands.rounds[1].at_deadline),
+            ([7.0; 5], 1.0 / 3.0, 0.0)
+        );
+        assert_eq!(bands.at_deadline, 0.2);
     }
 }

@@ -315,4 +315,7 @@ fn what_fed_sb_does_not_go_with_is_named() {
         world.run("refused", &["--set", set]).refused(2, &[reason]);
         assert!(!world.path("refused").exists());
     }
+    // Known only when the step is computed, so that the run has begun.
+    let too_great = "federated_lora=FedSb(init_step_size: 1e300)";
+    world.run("begun", &["--set", too_great]).refused(2, &["federated_lora.init_step_size is 1e300", "not finite"]);
 }

@@ -30,7 +30,7 @@ pub struct PlanArguments {
     detail: DetailName,
     /// Simulate the schedule N times, with other draws of jitter, latency, shares, dropout, availability and crashes from the second time on, and print
     /// quantiles of ends of rounds, counted updates and bytes.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=10_000))]
     repeat: Option<u32>,
     /// End stdout with one line of JSON.
     #[arg(long)]
@@ -116,7 +116,7 @@ const MOST_ROUNDS: usize = 20;
 /// Returns the bands of repeats as a table: of the whole schedule, and of its rounds or some of them at equal distances.
 fn band_lines(bands: &Bands) -> Vec<String> {
     let mut lines = vec![format!(
-        "repeats       {}: jitter, latency, shares, dropout, availability and crashes are drawn again; who is selected is not",
+        "repeats       {}: jitter, latency, shares, dropout, availability and crashes are drawn again, clients are selected as before",
         bands.repeats
     )];
     if bands.at_deadline > 0.0 {

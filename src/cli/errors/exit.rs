@@ -58,7 +58,7 @@ fn of_run(error: &RunError) -> u8 {
         RunError::Hub(error) => of_hub(error),
         RunError::Evaluation(error) => of_evaluation(error),
         RunError::Graph(GraphError::Interrupted) => INTERRUPTED,
-        RunError::Graph(GraphError::Rule(RuleError::Fault { .. })) => REFUSED,
+        RunError::Graph(GraphError::Rule(RuleError::Fault { .. }) | GraphError::FirstStep { .. }) => REFUSED,
         RunError::Model(error) if is_of_memory(error) => FAILED,
         RunError::Diversity(DiversityError::Model(_) | DiversityError::Text { .. }) => REFUSED,
         RunError::Gguf(GgufError::File { .. } | GgufError::TargetExists(_)) => REFUSED,
