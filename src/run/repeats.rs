@@ -89,7 +89,7 @@ fn rounds_of(
     }
 }
 
-/// Whether the deadline ended a round. Rounds of edges count from 1 in each round of the server, whose changes of fields they follow.
+/// Whether the deadline ended a round. That of tiers and edges is the same in the whole run, which cannot change it.
 fn is_at_deadline(scenario: &Scenario, round: &RoundRecord) -> bool {
     let spec = scenario.at(round.round + 1);
     let deadline = match &spec.server.protocol {

@@ -104,6 +104,24 @@ pub fn meshes() -> impl Strategy<Value = (Vec<Rate>, Vec<Vec<u32>>, Vec<Flow>)> 
     })
 }
 
+/// Checks that no link has more than its capacity, and no flow more than its cap, in any of these states.
+pub fn check_capacities(
+    capacities: &[Rate],
+    routes: &[Vec<u32>],
+    flows: &[Flow],
+    states: &[Vec<(u32, Rate)>],
+) -> Result<(), TestCaseError> {
+    for rates in states {
+        for (link, capacity) in (0u32..).zip(capacities) {
+            let over = |id: &u32| routes[flows[*id as usize].route as usize].contains(&link);
+            let sum: u64 = rates.iter().filter(|(id, _)| over(id)).map(|(_, rate)| rate.microbytes_per_s()).sum();
+            prop_assert!(sum <= capacity.microbytes_per_s());
+        }
+        prop_assert!(rates.iter().all(|(id, rate)| *rate <= flows[*id as usize].cap));
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -120,14 +138,7 @@ proptest! {
     #[test]
     fn shares_never_exceed_capacity((capacities, routes, flows) in meshes()) {
         let (_, states) = play(&mut Mesh::new(capacities.clone(), routes.clone()), &flows);
-        for rates in states {
-            for (link, capacity) in (0u32..).zip(&capacities) {
-                let over = |id: &u32| routes[flows[*id as usize].route as usize].contains(&link);
-                let sum: u64 = rates.iter().filter(|(id, _)| over(id)).map(|(_, rate)| rate.microbytes_per_s()).sum();
-                prop_assert!(sum <= capacity.microbytes_per_s());
-            }
-            prop_assert!(rates.iter().all(|(id, rate)| *rate <= flows[*id as usize].cap));
-        }
+        check_capacities(&capacities, &routes, &flows, &states)?;
     }
 
     /// The definition of max-min: each flow is at its cap, or crosses a link that is full (but for less than one unit a

@@ -1,6 +1,6 @@
 //! Laws of sharing by weight, and the answers of SimGrid's models of TCP.
 
-use crate::network::{Flow, meshes, play, table};
+use crate::network::{Flow, check_capacities, meshes, play, table};
 use fedreplay_sim::network::{Claim, Demand, Mesh, max_min_rates};
 use fedreplay_sim::{Rate, Sharing, Span, Weights};
 use proptest::prelude::*;
@@ -51,14 +51,7 @@ proptest! {
     #[test]
     fn shares_by_weight_never_exceed_capacity((capacities, routes, flows) in weighted_meshes()) {
         let (_, states) = play(&mut Mesh::new(capacities.clone(), routes.clone()), &flows);
-        for rates in states {
-            for (link, capacity) in (0u32..).zip(&capacities) {
-                let over = |id: &u32| routes[flows[*id as usize].route as usize].contains(&link);
-                let sum: u64 = rates.iter().filter(|(id, _)| over(id)).map(|(_, rate)| rate.microbytes_per_s()).sum();
-                prop_assert!(sum <= capacity.microbytes_per_s());
-            }
-            prop_assert!(rates.iter().all(|(id, rate)| *rate <= flows[*id as usize].cap));
-        }
+        check_capacities(&capacities, &routes, &flows, &states)?;
     }
 
     /// The definition of max-min by weight: each flow is at its cap, or crosses a link that is full (but for less than two units a
