@@ -159,6 +159,7 @@ fn federation(clients: u32, cohort: u32, rounds: u32, protocol: Protocol) -> Fed
         up: Rate::from_bits_per_s(class * 5_000_000),
         latency: Span::from_millis(20 + class),
         latency_jitter: None,
+        stalls: None,
         transport: Transport::default(),
         radio: Radio::default(),
     };

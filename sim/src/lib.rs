@@ -38,6 +38,7 @@
 //!     up: Rate::from_bits_per_s(4_000_000),
 //!     latency: Span::ZERO,
 //!     latency_jitter: None,
+//!     stalls: None,
 //!     transport: Transport::default(),
 //!     radio: Radio::default(),
 //! };
@@ -112,7 +113,7 @@ pub mod published {
 
 pub use client::{
     ALL_TARGETS, Availability, Client, Crashes, Device, DeviceSpec, Diurnal, Dropout, Interruption, Link, LoraTraining,
-    ModelShape, Precision, Radio, RegionCut, Stage, Target, Traffic, Work,
+    ModelShape, Precision, Radio, RegionCut, Stage, Stalls, Target, Traffic, Work,
 };
 pub use federation::Federation;
 pub use kernel::{Class, Span, Time};

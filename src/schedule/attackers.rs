@@ -84,6 +84,7 @@ pub(super) fn place_attackers(scenario: &ScenarioSpec, attackers: &BTreeSet<u32>
             class.link.up = FIRST_RATE;
             class.link.latency = Duration(0);
             class.link.latency_jitter = None;
+            class.link.stalls = None;
             placed.links.push(class);
             (placed.links.len() - 1) as u32
         });

@@ -99,6 +99,10 @@ fn link(link: &schema::Link, jitters: &mut Jitters) -> sim::Link {
         up: sim::Rate::from_bits_per_s(link.up.0),
         latency: Span(link.latency.0),
         latency_jitter: link.latency_jitter.map(|jitter| jitters.log_normal(jitter.median.0, jitter.sigma)),
+        stalls: link.stalls.map(|stalls| sim::Stalls {
+            share: probability(stalls.share),
+            span: jitters.log_normal(stalls.median.0, stalls.sigma),
+        }),
         transport: link.transport.as_ref().map(transport).unwrap_or_default(),
         radio: link.radio.as_ref().map(radio).unwrap_or_default(),
     }

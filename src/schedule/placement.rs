@@ -371,6 +371,7 @@ fn blank_link() -> schema::Link {
         up: Rate(0),
         latency: Duration(0),
         latency_jitter: None,
+        stalls: None,
         transport: None,
         radio: None,
     }

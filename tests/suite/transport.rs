@@ -64,6 +64,19 @@ fn headers_and_slow_start_take_virtual_time() {
 }
 
 #[test]
+fn stalls_of_a_link_take_virtual_time() {
+    let (ideal, _) = planned("");
+    let message = counts(&ideal, "bytes_down")[0];
+    let (stalled, _) = planned(r#"stalls: (share: 1, median: "3s")"#);
+    let expected = 3_000_000_000 + 20_000_000 + (message * 400) as i64;
+    let found = downloads(&stalled);
+    assert!(!found.is_empty() && found.iter().all(|&took| took == expected), "{found:?}, not {expected}");
+    world(r#"stalls: (share: 1.5, median: "3s")"#)
+        .fedreplay(&["plan", "scenario.ron"])
+        .refused(2, &["scenario.ron:", "1.5 is out of range"]);
+}
+
+#[test]
 fn a_run_tells_bytes_on_the_wire_and_energy_by_phase() {
     let world = world("transport: (overhead: EthernetHttp2), radio: (down: 50, up: 400)");
     world.run("run", &[]).succeeded();

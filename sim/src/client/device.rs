@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Crashes;
 use crate::kernel::Span;
 use crate::network::{FlowWork, Rate, Transport};
-use crate::random::Quantiles;
+use crate::random::{Probability, Purpose, Quantiles, Seeds};
 
 /// A class of devices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,10 +61,31 @@ pub struct Link {
     pub latency: Span,
     /// [ns] -- Addition to the latency, drawn once per transfer; `None` adds nothing.
     pub latency_jitter: Option<Quantiles>,
+    /// Times in which a transfer's connection carries nothing; `None` for none.
+    pub stalls: Option<Stalls>,
     /// Transport protocol.
     pub transport: Transport,
     /// Energy of the device's radio.
     pub radio: Radio,
+}
+
+/// Stalls of transfers: a connection that carries nothing for some time, as after a lost packet that is repeated late. The time is added
+/// before the transfer's first byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalls {
+    /// Share of the transfers that stall, each once.
+    pub share: Probability,
+    /// [ns] -- How long.
+    pub span: Quantiles,
+}
+
+impl Stalls {
+    /// Returns how long a transfer in direction `way` (0 down, 1 up) of a client's task stalls.
+    pub(crate) fn of_transfer(&self, seeds: &Seeds, client: u32, task_number: u32, way: u64) -> Span {
+        let mut stream = seeds.stream(Purpose::Stalls, u64::from(client)).at(4 * u64::from(task_number) + 2 * way);
+        let is_hit = stream.below(u64::from(Probability::SCALE)) < u64::from(self.share.ppb());
+        if is_hit { Span(self.span.at(stream.next_u64())) } else { Span::ZERO }
+    }
 }
 
 /// Energy that a device spends on each bit that it receives or sends, in addition to the power of the device.

@@ -14,7 +14,7 @@ pub(crate) use alternation::{Alternating, Sojourn, Status};
 pub use availability::{Availability, Diurnal};
 pub use catalog::{DeviceSpec, Precision};
 pub(crate) use device::NOMINAL_PPB;
-pub use device::{Device, Link, Radio, Traffic, Work};
+pub use device::{Device, Link, Radio, Stalls, Traffic, Work};
 pub(crate) use fault::Fate;
 pub use fault::{Crashes, Dropout, INTERRUPTIONS_MAX, Interruption, RegionCut, Stage};
 pub use lora_cost::{ALL_TARGETS, LoraTraining, ModelShape, Target};

@@ -33,6 +33,9 @@ pub enum Purpose {
     /// Noise of the weights by which transfers share links; entity = client, draws 2n and 2n + 1 = download and upload of the client's
     /// task number n; of an edge, its number counted down from the greatest, and n the generation of its model.
     Sharing = 9,
+    /// Stalls of transfers; entity = client, draws 4n to 4n + 3 = whether and for how long the download and then the upload of the client's
+    /// task number n stall.
+    Stalls = 10,
     /// Rows that a client trains on, and their order; entity = client, a task's draws start at its number << 32.
     Batches = 32,
     /// Held-out rows; entity = client.

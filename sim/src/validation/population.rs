@@ -227,11 +227,11 @@ fn link_fault(link: &Link) -> Option<Fault> {
     if let Some(fault) = transport_fault(&link.transport) {
         return Some(fault);
     }
-    let table = link.latency_jitter.as_ref()?;
-    if !table.is_sound() {
-        return Some(Fault::new("latency_jitter", format!("{table:?}"), "ascending times"));
-    }
-    None
+    let stalls = link.stalls.as_ref().map(|stalls| &stalls.span);
+    let tables = [("latency_jitter", link.latency_jitter.as_ref()), ("stalls", stalls)];
+    let (field, table) =
+        tables.into_iter().find_map(|(field, table)| Some((field, table.filter(|it| !it.is_sound())?)))?;
+    Some(Fault::new(field, format!("{table:?}"), "ascending times"))
 }
 
 /// Returns the fault of the weights of transfers.

@@ -23,7 +23,7 @@ pub(super) struct Sender {
 }
 
 impl World {
-    /// Schedules the end of the latency of the transfer that is due, and of the time that its connection loses. Its jitter is draw 2n of the client's stream for
+    /// Schedules the end of the latency of the transfer that is due, and of the time that its connection loses or stalls. Its jitter is draw 2n of the client's stream for
     /// the download of task n, and draw 2n + 1 for the upload.
     pub(super) fn wait_latency(&mut self, client: u32, ctx: &mut Ctx<'_, Self>) {
         let task = self.tasks.get(self.clients[client as usize].slot);
@@ -43,7 +43,11 @@ impl World {
         let rate = if way == Way::Down { link.down } else { link.up };
         let latencies = self.latencies(way, client, region, link.latency);
         let delay = link.transport.delay(task.bytes_due, rate, latencies);
-        let latency = Span(delay.0.saturating_add(jitter));
+        let stall = match &link.stalls {
+            None => Span::ZERO,
+            Some(stalls) => stalls.of_transfer(&self.seeds, client, task.number, way as u64),
+        };
+        let latency = Span(delay.0.saturating_add(jitter).saturating_add(stall.0));
         if latency == Span::ZERO {
             return self.start_flow(client, ctx);
         }

@@ -60,6 +60,36 @@ fn an_interrupted_message_continues_with_headers_of_its_own() {
     }
 }
 
+#[test]
+fn a_stall_delays_a_transfer_by_its_time() {
+    let stalls = |share| Some(Stalls { share, span: Quantiles::new(vec![7 * S, 7 * S]).unwrap() });
+    let mut world = lone(Transport::default());
+    world.links[0].stalls = stalls(Probability::ONE);
+    let task = play(world).tasks[0];
+    // Both transfers stall. They take 1 and 2 s otherwise, and the training 2 s.
+    assert_eq!(task.download_done_at, Some(Time::from_secs(7 + 1)));
+    assert_eq!(task.upload_done_at, Some(Time::from_secs(7 + 1 + 2 + 7 + 2)));
+
+    // Of 600 transfers a tenth: 60, with a standard deviation of 7.3. What stalls does not change what else is drawn.
+    let mut world = federation(1, synchronous(1, 0, None), 300);
+    world.links[0].latency_jitter = Quantiles::new(vec![0, 1_000_000, 90_000_000]);
+    let smooth = play(world.clone());
+    world.links[0].stalls = stalls(Probability::from_f64(0.1).unwrap());
+    let mut stalled = 0;
+    for (smooth, task) in smooth.tasks.iter().zip(play(world).tasks) {
+        let took = |task: &TaskRecord| {
+            let [down, trained, up] =
+                [task.download_done_at, task.training_done_at, task.upload_done_at].map(Option::unwrap);
+            [down.since(task.dispatched_at).0, up.since(trained).0]
+        };
+        for (took, usual) in took(&task).into_iter().zip(took(smooth)) {
+            assert!(took == usual || took == usual + 7 * S, "{took} beside {usual}");
+            stalled += usize::from(took > usual);
+        }
+    }
+    assert!((38..=82).contains(&stalled), "{stalled} of 600");
+}
+
 /// Until 1.5002 s it receives 1,500,200 bytes at 100 nJ/bit and 1 W, then it trains 2 s at 10 W, and sends as much until 6.5006 s at 400
 /// nJ/bit.
 #[test]

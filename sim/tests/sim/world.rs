@@ -59,6 +59,7 @@ pub fn link(down_bits: u64, up_bits: u64) -> Link {
         up: Rate::from_bits_per_s(up_bits),
         latency: Span::ZERO,
         latency_jitter: None,
+        stalls: None,
         transport: Transport::default(),
         radio: Radio::default(),
     }

@@ -36,7 +36,7 @@ pub use federated_lora::FederatedLora;
 pub use fidelity::{ByFidelity, DefaultsBasis, Fidelity, FidelityDefault};
 pub use network::{Capacity, GraphLink, Interruption, LinkSharing, LinkWeights, Network, RegionCut};
 pub use population::{
-    Availability, ClientTrace, Crashes, DeviceClassSpec, Dropout, GroupSpec, LatencyJitter, Link, Population,
+    Availability, ClientTrace, Crashes, DeviceClassSpec, Dropout, GroupSpec, LatencyJitter, Link, Population, Stalls,
 };
 pub use precision::{ArithmeticSpec, PrecisionSpec};
 pub use privacy::{AccountantSpec, ClippingSpec, Noise, NoisePlacement, Privacy};

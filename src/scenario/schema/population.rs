@@ -94,6 +94,9 @@ pub struct Link {
     /// Random addition to the latency of each transfer.
     #[serde(default)]
     pub latency_jitter: Option<LatencyJitter>,
+    /// Transfers in which the connection carries nothing for some time. `None`, which is not written out, has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalls: Option<Stalls>,
     /// Transport protocol: headers, handshakes and slow start. `None`, which is not written out, moves only the messages themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<Transport>,
@@ -110,6 +113,21 @@ pub struct LatencyJitter {
     pub median: Duration,
     /// [1] Standard deviation of the logarithm -- 0 to 5.
     #[serde(deserialize_with = "range::up_to_five")]
+    pub sigma: f64,
+}
+
+/// Stalls of transfers: a connection that carries nothing for some time, as after a lost packet that is repeated late. It is a fault of
+/// the link and not of the client, whose task goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stalls {
+    /// [1] Share of the transfers that stall, each once -- 0 to 1.
+    #[serde(deserialize_with = "range::share")]
+    pub share: f64,
+    /// [time] Median of the duration, which is added before the transfer's first byte.
+    pub median: Duration,
+    /// [1] Standard deviation of the logarithm of the duration -- 0 to 5.
+    #[serde(default, deserialize_with = "range::up_to_five")]
     pub sigma: f64,
 }
 
