@@ -96,6 +96,7 @@ pub mod judge;
 pub mod ledger;
 pub mod model;
 pub mod privacy;
+pub mod profile;
 pub mod python_rule;
 pub mod report;
 pub mod results;
