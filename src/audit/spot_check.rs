@@ -347,7 +347,13 @@ impl Check<'_> {
         let mut made = Vec::new();
         for round in rounds {
             let scheduled = &self.schedule[round];
-            let rows = ledger_rows::tasks_of_client(scheduled, &self.planned[round], client as u32, self.executor)?;
+            let rows = ledger_rows::tasks_of_client(
+                scheduled,
+                &self.planned[round],
+                client as u32,
+                &self.inputs.facts,
+                self.executor,
+            )?;
             made.push((scheduled.number, rows));
         }
         Ok(compare_tasks(self.run_folder, self.manifest.schema_version, client as u32, &made)?)

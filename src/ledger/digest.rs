@@ -58,7 +58,7 @@ fn joined(kind: &str, parts: &[Digest]) -> Digest {
 pub const DIGEST_COLUMNS: [&str; 2] = ["rows_digest", "digest"];
 
 /// Columns that are hashed only in blocks where a row has a value, so that the digests of other runs are those from before they were added.
-const HASHED_IF_FILLED: [&str; 3] = ["kept_rank", "rank_before", "rank_after"];
+const HASHED_IF_FILLED: [&str; 4] = ["kept_rank", "rank_before", "rank_after", "carbon_ug"];
 
 /// [rows] -- Rows that are hashed together, so that a round of any size can be hashed while it is written.
 pub const BLOCK_ROWS: usize = 1 << 16;

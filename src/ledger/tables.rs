@@ -67,6 +67,7 @@ table! {
         download_mj: u64, "mJ", "part of `energy_mj` until the model had arrived: waiting and receiving";
         training_mj: u64, "mJ", "part of `energy_mj` from then to the end of training";
         upload_mj: u64, "mJ", "part of `energy_mj` after training: waiting and sending; each part is rounded down by itself";
+        carbon_ug: Option<u64>, "ug", "CO2 of the device's energy by the intensity of its electricity grid; null unless the scenario has `carbon`";
         steps: Option<u32>, "steps", "optimizer steps taken";
         tokens: Option<u64>, "tokens", "tokens processed, prompt included";
         target_tokens: Option<u64>, "tokens", "tokens that the loss was taken on";
@@ -107,6 +108,7 @@ table! {
         bytes_up: u64, "B", "bytes to the server, of the tasks that ended";
         wire_bytes_down: u64, "B", "what `bytes_down` were on the wire, with the headers of the links' transport";
         wire_bytes_up: u64, "B", "what `bytes_up` were on the wire, likewise";
+        carbon_ug: Option<u64>, "ug", "sum of `carbon_ug` of the tasks that the round recorded; null unless the scenario has `carbon`";
         train_loss: Option<f64>, "nats/token or nats/pair", "weighted mean of the counted tasks' training losses; per pair under preference training";
         update_norm: Option<f64>, "1", "L2 norm of the aggregated update; null where the round has changed the base";
         aggregation_error: Option<f64>, "1", "distance of the aggregated product B A from the mean of the products that were aggregated, relative to that mean, over all modules; null with stale or discounted updates, with privacy, under a robust rule, and where no products are aggregated";

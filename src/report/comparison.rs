@@ -70,6 +70,7 @@ fn essentials(runs: &[Compared]) -> Figure {
         essential(runs, "dispatched", "tasks", "tasks", |run| Some(run.dispatched as f64)),
         essential(runs, "counted", "counted", "tasks", |run| Some(run.tasks.of(Tally::Counted) as f64)),
         essential(runs, "energy_kwh", "energy", "kWh", |run| run.energy_kwh),
+        essential(runs, "carbon_g", "CO2", "g", |run| run.carbon_g),
         essential(runs, "epsilon", "epsilon", "1", |run| run.epsilon),
         Column::names("digest", "digest", digests),
     ];

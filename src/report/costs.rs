@@ -9,7 +9,7 @@ pub fn section(run: &RunRecord) -> Section {
     let figures = if run.rounds.counted.is_empty() {
         vec![]
     } else {
-        [Some(traffic(run)), energy(run), energy_by_phase(run)].into_iter().flatten().collect()
+        [Some(traffic(run)), energy(run), energy_by_phase(run), carbon(run)].into_iter().flatten().collect()
     };
     Section { title: "What it cost: traffic and energy", figures }
 }
@@ -96,6 +96,26 @@ fn energy_by_phase(run: &RunRecord) -> Option<Figure> {
                   (`tasks.download_mj`, `training_mj`, `upload_mj`)."
             .into(),
         draw: Draw::Bars { x: "round", y: phases.map(|(name, ..)| name).to_vec(), stacked: true },
+        columns,
+        notes: groups.note("all is added up").into_iter().collect(),
+    })
+}
+
+/// Returns the chart of carbon by round. `None` if the scenario counts none.
+fn carbon(run: &RunRecord) -> Option<Figure> {
+    let emitted: Vec<f64> =
+        run.rounds.carbon_ug.iter().map(|ug| ug.map(|ug| ug as f64 / 1e6)).collect::<Option<_>>()?;
+    let groups = Groups::of(emitted.len());
+    let mut columns = axes(run, &groups);
+    columns.push(Column::numbers("carbon_g", "CO2", "g", groups.sum(|round| emitted[round])));
+    Some(Figure {
+        id: "carbon",
+        title: "CO2 of devices".into(),
+        caption:
+            "Energy of the tasks that the round recorded, times the intensity of their electricity grids at that time \
+                  (`rounds.carbon_ug`)."
+                .into(),
+        draw: Draw::Bars { x: "round", y: vec!["carbon_g"], stacked: true },
         columns,
         notes: groups.note("all is added up").into_iter().collect(),
     })

@@ -143,7 +143,9 @@ fn tasks(run: &ReportedRun, figures: &MainFigures) -> Option<String> {
 /// States traffic and energy.
 fn cost(figures: &MainFigures) -> String {
     let spent = figures.energy_kwh.filter(|&kwh| kwh > 0.0);
-    let energy = spent.map_or(String::new(), |kwh| format!("; devices spent {} kWh on tasks", three_digits(kwh)));
+    let carbon = figures.carbon_g.map_or(String::new(), |grams| format!(", {} g of CO2", three_digits(grams)));
+    let energy =
+        spent.map_or(String::new(), |kwh| format!("; devices spent {} kWh on tasks{carbon}", three_digits(kwh)));
     let down = units::bytes(figures.moved.down);
     let up = units::bytes(figures.moved.up);
     format!("{down} went down to clients and {up} up{energy}.")

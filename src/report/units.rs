@@ -12,6 +12,11 @@ pub fn moved(moved: &Moved) -> String {
     format!("{messages}; on the wire {} down, {} up", bytes(moved.wire_down), bytes(moved.wire_up))
 }
 
+/// Formats grams of CO2.
+pub fn carbon(grams: f64) -> String {
+    format!("{} g of CO2", figure(grams))
+}
+
 /// Formats a number of bytes with one decimal place.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];

@@ -24,6 +24,8 @@ pub struct MainFigures {
     pub moved: Moved,
     /// [kWh] -- Energy that devices spent on tasks; `None` if no task was recorded.
     pub energy_kwh: Option<f64>,
+    /// [g] -- CO2 of that energy; `None` if the scenario counts none.
+    pub carbon_g: Option<f64>,
     /// [client] -- Clients with at least one task, and with one that counted; `None` if no task was recorded.
     pub clients: Option<ClientCounts>,
     /// [update] -- Counted updates that got weight 0 because they were unusable.
@@ -61,6 +63,7 @@ impl MainFigures {
             moved: moved(run),
             energy_kwh: has_tasks
                 .then(|| tasks.energy_mj.iter().flatten().map(u128::from).sum::<u128>() as f64 / 3.6e9),
+            carbon_g: carbon(run),
             clients: has_tasks.then(|| client_counts(run)),
             // A reason is recorded only for counted updates with weight 0.
             unusable: tasks.reason.len() - tasks.reason.null_count(),
@@ -89,6 +92,13 @@ fn fates(run: &RunRecord) -> FateCounts {
         fates.add_many(Tally::Cancelled, total(&run.rounds.cancelled));
     }
     fates
+}
+
+/// [g] -- Adds up the carbon of all tasks, or of the rounds if tasks were not recorded.
+fn carbon(run: &RunRecord) -> Option<f64> {
+    let recorded = if run.tasks.task.is_empty() { &run.rounds.carbon_ug } else { &run.tasks.carbon_ug };
+    let sum = recorded.iter().map(|ug| ug.map(u128::from)).sum::<Option<u128>>()?;
+    (!recorded.is_empty()).then_some(sum as f64 / 1e6)
 }
 
 /// Returns the sum of a column.

@@ -131,6 +131,9 @@ pub struct Overview {
     /// [kWh] -- Energy spent by all devices; `None` if they have no power figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_kwh: Option<f64>,
+    /// [g] -- CO2 of that energy; `None` if the scenario counts none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carbon_g: Option<f64>,
     /// [nat/token] -- Losses of the last evaluated model on the held-out rows of each client.
     pub fairness: Option<Fairness>,
     /// Losses on clients' own rows; `None` where no client has a model of its own.
@@ -165,6 +168,7 @@ impl Overview {
             outcomes,
             moved: figures.moved,
             energy_kwh: figures.energy_kwh.filter(|&kwh| kwh > 0.0),
+            carbon_g: figures.carbon_g,
             fairness: figures.fairness,
             client_means: ClientMeans::of(&run.losses),
             devices: participants::by_device(&run),

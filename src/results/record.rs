@@ -68,6 +68,7 @@ columns! {
         download_mj,
         training_mj,
         upload_mj,
+        carbon_ug,
     }
 }
 
@@ -99,6 +100,7 @@ columns! {
     } newer counts {
         wire_bytes_down,
         wire_bytes_up,
+        carbon_ug,
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) fn series(run: &RunRecord) -> Vec<Series> {
     let costs = RoundCosts::of(run);
     let energy = (0..count).map(|round| Some(round).filter(has_tasks).map(|round| costs[round].joules));
     all.push(clock.series("energy/spent_per_round", "J", energy));
+    let carbon = rounds.carbon_ug.iter().map(|ug| ug.map(|ug| ug as f64 / 1e6));
+    all.push(clock.series("carbon/emitted_per_round", "g", carbon));
     all.push(clock.series("update/staleness", "versions", (0..count).map(|round| mean_staleness(run, round))));
     all.retain(|series| !series.points.is_empty());
     all

@@ -89,12 +89,14 @@ pub fn round(
     if let Some(evaluations) = &planned.evaluations {
         rows = self::evaluations(scheduled.number, planned.version, evaluations, inputs, executor)?;
     }
-    let tasks = scheduled.tasks.iter().map(|task| trained_task(task, results.get(&task.task))).collect();
+    let facts = &inputs.facts;
+    let tasks: Vec<_> = scheduled.tasks.iter().map(|task| trained_task(facts, task, results.get(&task.task))).collect();
     let round = RoundRow {
         train_loss: train_loss(&results, planned.counts_alike),
         update_norm: is_of_base.then(|| model.adapter().difference(&base).norm()),
         aggregation_error: error.and_then(AggregationError::total),
         kept_rank: error.filter(|error| !error.kept_ranks.is_empty()).map(|error| error.kept_ranks.iter().sum()),
+        carbon_ug: facts.carbon.as_ref().and_then(|_| tasks.iter().map(|task| task.carbon_ug).sum()),
         epsilon_spent: planned.epsilon_spent,
         model_key: Some(executor.key(planned.model).to_string()),
         model_hash: Some(model.adapter_hash().to_string()),
@@ -189,7 +191,7 @@ pub fn event(event: &EventRecord) -> EventRow {
 }
 
 /// Returns the row of a task with the columns that follow from virtual time.
-pub fn timed_task(task: &TaskRecord) -> TaskRow {
+pub fn timed_task(clients: &Clients, task: &TaskRecord) -> TaskRow {
     TaskRow {
         task: task.task.0,
         client: task.client,
@@ -217,6 +219,7 @@ pub fn timed_task(task: &TaskRecord) -> TaskRow {
         download_mj: task.download_mj,
         training_mj: task.training_mj,
         upload_mj: task.upload_mj,
+        carbon_ug: clients.carbon_ug(task),
         ..TaskRow::default()
     }
 }
@@ -230,6 +233,7 @@ pub fn tasks_of_client(
     scheduled: &ScheduledRound,
     planned: &PlannedRound,
     client: u32,
+    clients: &Clients,
     executor: &Executor,
 ) -> Result<Vec<TaskRow>, GraphError> {
     let mut updates = BTreeMap::new();
@@ -244,14 +248,14 @@ pub fn tasks_of_client(
     for task in scheduled.tasks.iter().filter(|task| task.client == client) {
         let update = updates.get(&task.task);
         let counted = update.map(|(value, key, ranks)| Counted { value, weight: 0.0, key: key.clone(), ranks: *ranks });
-        rows.push(TaskRow { weight: None, ..trained_task(task, counted.as_ref()) });
+        rows.push(TaskRow { weight: None, ..trained_task(clients, task, counted.as_ref()) });
     }
     Ok(rows)
 }
 
 /// Returns the row of a task, with the results of its training if it counted.
-fn trained_task(task: &TaskRecord, counted: Option<&Counted>) -> TaskRow {
-    let row = timed_task(task);
+fn trained_task(clients: &Clients, task: &TaskRecord, counted: Option<&Counted>) -> TaskRow {
+    let row = timed_task(clients, task);
     let Some(counted) = counted else { return row };
     let record = &counted.trained().record;
     TaskRow {

@@ -22,7 +22,7 @@ use crate::ledger::{
 use crate::privacy::{PrivacyPlan, Spent};
 use crate::results::{Bands, Moved, Traffic};
 use crate::scenario::Scenario;
-use crate::schedule::{Next, STAND_IN_LOSS, Timeline};
+use crate::schedule::{Clients, Next, STAND_IN_LOSS, Timeline};
 use crate::store::{Digest, key_of};
 
 /// Tables that a plan fills. Virtual time does not depend on the choice.
@@ -100,6 +100,9 @@ pub struct PlanSummary {
     /// [h] -- Virtual time that devices spent on tasks.
     pub busy_hours: f64,
     pub energy_kwh: f64,
+    /// [g] -- CO2 of that energy; `None` if the scenario counts none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carbon_g: Option<f64>,
     /// [nat/token] -- Loss used in place of real ones, if client selection reads losses.
     pub stand_in_loss: Option<f64>,
     /// Privacy that the run would spend; `None` without differential privacy.
@@ -196,7 +199,7 @@ fn run(
         Some((detail, folder)) => Some(Tables::start(folder()?, scenario, inputs, detail, repeats, &repeated)?),
         None => None,
     };
-    let mut figures = Figures::new(inputs.clients.facts.len());
+    let mut figures = Figures::new(&inputs.clients);
     for count in 1u64.. {
         if count.is_multiple_of(REPORT_EVERY) {
             let summary = &figures.summary;
@@ -209,8 +212,9 @@ fn run(
             Next::Record(next) => {
                 figures.add(&next);
                 if let Some(tables) = &mut record {
-                    tables.add(&next, figures.summary.rounds, privacy.as_ref())?;
+                    tables.add(&next, &figures, privacy.as_ref())?;
                 }
+                figures.end_round(&next);
             }
             Next::Needs(task) => timeline.supply(task, STAND_IN_LOSS),
             Next::End => break,
@@ -253,14 +257,18 @@ impl Tables {
         Ok(Self { folder, manifest, ledger, detail })
     }
 
-    /// Adds a record; `round` is the number of rounds that have ended, this one included.
-    fn add(&mut self, record: &Record, round: u32, privacy: Option<&PrivacyPlan>) -> Result<(), LedgerError> {
+    /// Adds a record; `figures` have it already.
+    fn add(&mut self, record: &Record, figures: &Figures, privacy: Option<&PrivacyPlan>) -> Result<(), LedgerError> {
         match record {
             Record::Event(event) if self.detail == PlanDetail::Events => self.ledger.event(ledger_rows::event(event)),
-            Record::Task(task) if self.detail >= PlanDetail::Tasks => self.ledger.task(ledger_rows::timed_task(task)),
+            Record::Task(task) if self.detail >= PlanDetail::Tasks => {
+                self.ledger.task(ledger_rows::timed_task(figures.clients, task))
+            }
             Record::Round(record) => {
+                let round = figures.summary.rounds;
                 let epsilon_spent = privacy.map(|privacy| privacy.epsilon(round));
-                self.ledger.round(RoundRow { epsilon_spent, ..ledger_rows::timed_round(record, round) })
+                let carbon_ug = figures.clients.carbon.as_ref().map(|_| figures.round_carbon_ug);
+                self.ledger.round(RoundRow { epsilon_spent, carbon_ug, ..ledger_rows::timed_round(record, round) })
             }
             _ => Ok(()),
         }
@@ -320,7 +328,8 @@ fn manifest(scenario: &Scenario, inputs: &PlanInputs, detail: PlanDetail, repeat
 }
 
 /// Running totals of a schedule.
-struct Figures {
+struct Figures<'a> {
+    clients: &'a Clients,
     summary: PlanSummary,
     round_ns: Vec<u64>,
     /// Tasks of each client, and how many of them counted.
@@ -329,14 +338,20 @@ struct Figures {
     training_ns: u128,
     busy_ns: u128,
     energy_mj: u128,
+    /// [µg] -- Carbon of all tasks.
+    carbon_ug: u128,
+    /// [µg] -- Carbon of the tasks since the end of the last round.
+    round_carbon_ug: u64,
     traffic: Traffic,
 }
 
-impl Figures {
-    fn new(clients: usize) -> Self {
-        let summary = PlanSummary { clients: clients as u64, ..PlanSummary::default() };
-        let by_client = vec![(0, 0); clients];
+impl<'a> Figures<'a> {
+    fn new(clients: &'a Clients) -> Self {
+        let count = clients.facts.len();
+        let summary = PlanSummary { clients: count as u64, ..PlanSummary::default() };
+        let by_client = vec![(0, 0); count];
         Self {
+            clients,
             summary,
             round_ns: vec![],
             by_client,
@@ -344,6 +359,8 @@ impl Figures {
             training_ns: 0,
             busy_ns: 0,
             energy_mj: 0,
+            carbon_ug: 0,
+            round_carbon_ug: 0,
             traffic: Traffic::default(),
         }
     }
@@ -374,6 +391,17 @@ impl Figures {
         self.training_ns += u128::from(task.training_ns);
         self.busy_ns += u128::from(task.ended_at.0 - task.dispatched_at.0);
         self.energy_mj += u128::from(task.energy_mj);
+        if let Some(carbon_ug) = self.clients.carbon_ug(task) {
+            self.carbon_ug += u128::from(carbon_ug);
+            self.round_carbon_ug = self.round_carbon_ug.saturating_add(carbon_ug);
+        }
+    }
+
+    /// Begins the sums of the next round, if the record is the end of one.
+    fn end_round(&mut self, record: &Record) {
+        if matches!(record, Record::Round(_)) {
+            self.round_carbon_ug = 0;
+        }
     }
 
     /// Adds a round that has ended.
@@ -404,6 +432,7 @@ impl Figures {
         self.summary.training_hours = self.training_ns as f64 / 3.6e12;
         self.summary.busy_hours = self.busy_ns as f64 / 3.6e12;
         self.summary.energy_kwh = self.energy_mj as f64 / 3.6e9;
+        self.summary.carbon_g = self.clients.carbon.as_ref().map(|_| self.carbon_ug as f64 / 1e6);
         self.summary.staleness_mean = (counted > 0).then(|| self.staleness as f64 / counted as f64);
         self.summary
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use fedreplay_sim::{Purpose, Seed, Stream};
+use fedreplay_sim::{Purpose, Seed, Stream, TaskRecord};
 
 use super::ScheduleError;
 use super::attackers::{attacking_clients, place_attackers};
+use super::carbon::Carbon;
 use super::model_shape::{lora_spec, shape, targets};
 use super::placement::Placed;
 use super::task_cost::TaskCosts;
@@ -38,6 +39,8 @@ pub struct Clients {
     pub attackers: BTreeSet<u32>,
     /// Row of [`TaskCosts::works`] of the server's own training in a round; `None` if it does not train.
     pub server_work: Option<u32>,
+    /// Electricity grids of the clients; `None` if the scenario counts no carbon.
+    pub carbon: Option<Carbon>,
 }
 
 impl Clients {
@@ -45,6 +48,12 @@ impl Clients {
     pub fn rank(&self, scenario: &ScenarioSpec, client: u32) -> u32 {
         let place = self.placement.places[client as usize];
         scenario.rank_of(&self.placement.devices[place.device as usize].name)
+    }
+
+    /// [µg] -- Returns the carbon of a task; `None` if the scenario counts none.
+    pub fn carbon_ug(&self, task: &TaskRecord) -> Option<u64> {
+        let region = self.placement.places[task.client as usize].region;
+        self.carbon.as_ref().map(|carbon| carbon.of_task(task, region))
     }
 }
 
@@ -131,6 +140,10 @@ fn outline(
     let attackers = attacking_clients(scenario, clients, &name)?;
     let mut placement = Placed::new(scenario, clients, name, trace)?;
     place_attackers(scenario, &attackers, &mut placement);
+    let carbon = match (&scenario.carbon, &trace.grids) {
+        (Some(spec), Some(grids)) => Some(Carbon::new(spec, grids, &placement)?),
+        _ => None,
+    };
     let mut facts = Vec::with_capacity(clients);
     for (amount, place) in amounts.zip(&placement.places) {
         // Work is costed with rows of mean length, peak memory with the longest row.
@@ -145,7 +158,7 @@ fn outline(
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });
     }
     check_first_step(scenario, &layout, rows)?;
-    Ok(Clients { facts, placement, costs, attackers, server_work: None })
+    Ok(Clients { facts, placement, costs, attackers, server_work: None, carbon })
 }
 
 /// Returns the error of a task whose operations cannot be counted, of rows of up to this number of tokens.

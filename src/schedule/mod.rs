@@ -1,8 +1,10 @@
 //! Turns a scenario and the facts of its clients into the federation that `sim` simulates, and its records into rounds.
 
 mod attackers;
+mod carbon;
 pub(crate) mod client_facts;
 mod federation;
+mod grid;
 pub(crate) mod model_shape;
 mod placement;
 mod protocol;
@@ -11,8 +13,10 @@ mod timeline;
 mod trace;
 mod transport;
 
+pub use carbon::{Carbon, CarbonError};
 pub use client_facts::{ClientFacts, Clients};
 pub use federation::federation;
+pub use grid::{GridIntensity, Grids};
 pub use placement::{DeviceClass, LinkClass, Place, Placed};
 pub use task_cost::{TaskCosts, base_change_bytes};
 pub use timeline::STAND_IN_LOSS;
@@ -43,6 +47,9 @@ pub enum ScheduleError {
     /// A client has no device, link or region.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// The intensity of the grid is not that of the clients' regions and times.
+    #[error(transparent)]
+    Carbon(#[from] CarbonError),
     /// A field does not go with the clients of the data, or with the layers of the model.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::grid::Grids;
 use crate::scenario::schema::Availability;
 
 /// Properties of one client. A property that is not given is that of the client's group.
@@ -44,11 +45,13 @@ pub struct TraceRow {
     pub dropout_after_training: Option<f64>,
 }
 
-/// Trace of a population.
+/// Trace of a population, and of its electricity grids.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trace {
     /// One row per client; `None` if only times online are given.
     pub clients: Option<Vec<TraceRow>>,
     /// Times at which clients are online, by their names in the data. Other clients keep their group's availability.
     pub online: BTreeMap<String, Availability>,
+    /// Intensities of the clients' electricity grids, if the scenario counts carbon.
+    pub grids: Option<Grids>,
 }

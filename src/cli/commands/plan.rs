@@ -98,6 +98,7 @@ fn lines(summary: &PlanSummary) -> Vec<(&'static str, String)> {
         ("devices", format!("{:.1} hours training, {:.1} hours on tasks", summary.training_hours, summary.busy_hours)),
         ("energy", format!("{:.3} kWh", summary.energy_kwh)),
     ]);
+    lines.extend(summary.carbon_g.map(|grams| ("carbon", units::carbon(grams))));
     for (role, left_out) in &summary.left_out {
         lines.extend(left_out.sentences(role).into_iter().map(|sentence| ("left out", sentence)));
     }

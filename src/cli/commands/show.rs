@@ -74,6 +74,7 @@ fn essentials(overview: &Overview) -> Vec<(&'static str, String)> {
     if let Some(energy) = overview.energy_kwh {
         lines.push(("energy", format!("{energy:.3} kWh")));
     }
+    lines.extend(overview.carbon_g.map(|grams| ("carbon", units::carbon(grams))));
     lines
 }
 

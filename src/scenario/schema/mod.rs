@@ -6,6 +6,7 @@
 mod aggregation;
 mod algorithm;
 mod attackers;
+mod carbon;
 mod codec;
 mod data;
 mod evaluation;
@@ -28,6 +29,7 @@ pub use algorithm::{
     ScaffoldWeights, SecondMoment, WeightsSpec,
 };
 pub use attackers::{AttackSpec, AttackTiming, AttackersSpec, AttackingClients, Knowledge, MinMaxDirection};
+pub use carbon::CarbonSpec;
 pub use codec::CodecSpec;
 pub use data::{BadRowsSpec, ColumnsSpec, LastQuestion, Masking, PairFormSpec, PartitionSpec, SpecialTokensInTextSpec};
 pub use evaluation::{BenchmarkSpec, Evaluation};
@@ -108,6 +110,9 @@ pub struct ScenarioSpec {
     /// Clients that send something else than their trained update. `None`, which is not written out, is an honest federation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attackers: Option<AttackersSpec>,
+    /// Carbon of the devices' energy. `None`, which is not written out, counts none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carbon: Option<CarbonSpec>,
     /// Changes of fields during the run, in the order of rounds. A fork of a run adds one.
     #[serde(default)]
     pub changes: Vec<Change>,

@@ -47,7 +47,7 @@ const READ_STORE: &[&str] = &[
 ];
 const SWEEP: &[&str] = &["sweep sweep.ron --out swept --store sweeps"];
 
-pub const FORMATS: [Format; 72] = [
+pub const FORMATS: [Format; 73] = [
     // Scenarios and what stands next to them.
     format("scenario.ron", &[CHECK, "plan scenario.ron --out planned"]),
     format("cataloged.ron", &["scenario check cataloged.ron --no-trial"]),
@@ -58,6 +58,7 @@ pub const FORMATS: [Format; 72] = [
     format("clients.csv", &["plan traced.ron --out planned"]),
     format("online.csv", &["plan traced.ron --out planned"]),
     format("clients.parquet", &["plan traced-parquet.ron --out planned"]),
+    format("grid.csv", &["plan carbon.ron --out planned"]),
     // Datasets.
     format("data.json", &[CHECK, INSPECT_ALL, INSPECT_SKIPPING]),
     format("rows.jsonl", INSPECT),

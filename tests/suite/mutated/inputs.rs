@@ -113,6 +113,11 @@ impl Inputs {
         let group = "mix: [(share: 1, device: \"t4\", link: \"home\"),";
         world.write("cataloged.ron", &scenario.replace("mix: [", &format!("catalog: \"devices.ron\", {group}")));
         fs::copy(project("scenarios/devices.ron"), world.path("devices.ron")).expect("a copy");
+        world.write(
+            "carbon.ron",
+            &scenario.replacen("population: (", "carbon: (intensity: \"grid.csv\"), population: (", 1),
+        );
+        world.write("grid.csv", "from_hour,grams_per_kwh\n0,420.5\n6,310\n12,250\n18,480\n");
         world.write("values.set", "// Another rate.\ntraining.lr=0.03\n\nrounds=2\n");
         world.write(
             "sweep.ron",

@@ -78,7 +78,7 @@ const READERS: [(&str, Reads); 58] = [
     ("inputs/load.rs", Formats(&["base/config.json"])),
     ("inputs/own_rule.rs", Nothing("a rule is a program of the user's")),
     ("inputs/self_test_cache.rs", KERNEL),
-    ("inputs/trace.rs", Formats(&["clients.csv", "online.csv", "clients.parquet"])),
+    ("inputs/table.rs", Formats(&["clients.csv", "online.csv", "clients.parquet", "grid.csv"])),
     ("judge/endpoint.rs", Formats(&["served/judgment.json"])),
     ("ledger/locate.rs", Formats(&["run/ledger/events/00001-00001.parquet"])),
     ("ledger/manifest.rs", Formats(&["run/manifest.json"])),
@@ -208,7 +208,7 @@ const PARSERS: [(&str, &[&str]); 9] = [
     ("fs::read(", KERNEL_AND_STORE),
     (
         "ParquetRecordBatchReaderBuilder::try_new",
-        &["data/parquet_rows.rs", "inputs/trace.rs", "ledger/batches.rs", "ledger/locate.rs"],
+        &["data/parquet_rows.rs", "inputs/table.rs", "ledger/batches.rs", "ledger/locate.rs"],
     ),
 ];
 
