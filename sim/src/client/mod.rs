@@ -12,7 +12,7 @@ mod lora_cost;
 
 pub(crate) use alternation::{Alternating, Sojourn, Status};
 pub use availability::{Availability, Diurnal};
-pub use catalog::{DeviceSpec, Precision};
+pub use catalog::{DeviceSpec, Measurement, Precision};
 pub(crate) use device::NOMINAL_PPB;
 pub use device::{Device, Link, Radio, Stalls, Traffic, Work};
 pub(crate) use fault::Fate;

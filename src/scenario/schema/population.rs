@@ -14,7 +14,7 @@ use crate::scenario::range;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Population {
-    /// Catalog of device classes from data sheets, such as `devices.ron`. Relative to the scenario file. Classes that
+    /// Catalog of device classes, such as `devices.ron` ([devices.md](devices.md)). Relative to the scenario file. Classes that
     /// `mix` names and `devices` lacks are taken from it; the resolved scenario has them under `devices`.
     #[serde(default)]
     pub catalog: Option<PathBuf>,
