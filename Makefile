@@ -1,10 +1,23 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart method-bits real real-check cross-check clock-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart wheel wheel-test release method-bits real real-check cross-check clock-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
 	@tools/play scenarios/quickstart.ron runs/quickstart
+
+## Build the wheel into dist/, the program with the Python package: `pip install dist/fedreplay-*.whl`.
+wheel: build .venv-wheel/installed
+	@tools/wheel/build target/release/fedreplay
+
+## Install the wheel into empty environments, without the checkout and a compiler on PATH, and try it there: the quickstart, what the
+## first command says where it cannot work, and the tests of python/tests.
+wheel-test: wheel
+	@tools/wheel/test
+
+## Everything of a release in dist/: wheel, source distribution, whole source, the changelog's section, checksums. Uploads nothing.
+release: wheel
+	@tools/wheel/release
 
 ## Fetch SmolLM2-135M-Instruct (98 MB), import it, and play scenarios/real/smollm2.ron: a real model.
 real: build
@@ -125,6 +138,12 @@ analysis: .venv-analysis/installed
 	.venv-analysis/bin/pip install --quiet --disable-pip-version-check -r tests/analysis/requirements.txt
 	@touch $@
 
+## Install what builds and checks the wheel.
+.venv-wheel/installed: tools/wheel/requirements.txt
+	python3 -m venv .venv-wheel
+	.venv-wheel/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r tools/wheel/requirements.txt
+	@touch $@
+
 ## Install Flower, whose federation `make clock-check` compares with its plan.
 .venv-flower/installed: tools/clock/requirements.txt
 	python3 -m venv .venv-flower
@@ -159,4 +178,4 @@ fuzz: libtorch
 
 clean:
 	cargo clean
-	rm -rf .libtorch .venv-analysis .venv-deny .venv-flower .venv-peer models runs
+	rm -rf .libtorch .venv-analysis .venv-deny .venv-flower .venv-peer .venv-wheel dist models runs

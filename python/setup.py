@@ -9,15 +9,17 @@ import platform
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 
 
-class ProgramWheel(bdist_wheel):
-    def finalize_options(self):
-        super().finalize_options()
-        self.root_is_pure = False
+class ProgramDistribution(Distribution):
+    def has_ext_modules(self):
+        # It has none, but belongs where packages with machine code are installed: PyTorch, which it looks for beside itself, is there.
+        return True
 
+
+class ProgramWheel(bdist_wheel):
     def get_tag(self):
         return "py3", "none", os.environ["FEDREPLAY_WHEEL_PLATFORM"]
 
@@ -36,4 +38,4 @@ class ProgramWheel(bdist_wheel):
         super().run()
 
 
-setup(cmdclass={"bdist_wheel": ProgramWheel})
+setup(distclass=ProgramDistribution, cmdclass={"bdist_wheel": ProgramWheel})

@@ -21,11 +21,11 @@ class WithFolder(unittest.TestCase):
         self.program = self.packages / "fedreplay/bin/fedreplay"
         self.program.parent.mkdir(parents=True)
         self.program.touch(0o755)
-        without_torch = [path for path in sys.path if not (Path(path) / "torch").exists()]
+        others = [path for path in sys.path if not (Path(path) / "torch").exists() and not list(Path(path).glob("fedreplay-*.dist-info"))]
         environment = {name: value for name, value in os.environ.items() if name not in ("FEDREPLAY_PROGRAM", "LD_LIBRARY_PATH")}
         for patch in [
             mock.patch.object(_program, "_PROGRAM", self.program),
-            mock.patch.object(sys, "path", [str(self.packages), *without_torch]),
+            mock.patch.object(sys, "path", [str(self.packages), *others]),
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch.dict(sys.modules),
         ]:

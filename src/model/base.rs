@@ -244,7 +244,10 @@ fn check_device(device: Device) -> Result<(), ModelError> {
     if tch::Cuda::is_available() && (index as i64) < found {
         return Ok(());
     }
+    // Where the kernel's driver shows itself: on Linux, and on Linux inside of Windows.
+    let has_driver = ["/proc/driver/nvidia/version", "/dev/dxg"].iter().any(|path| Path::new(path).exists());
     let reason = match found {
+        0 if !has_driver => "no NVIDIA driver is loaded: install one, which `nvidia-smi` shows, or use cpu".into(),
         0 => "no CUDA device was found; use cpu, or check the driver and that LibTorch's CUDA libraries are installed"
             .into(),
         n => format!("the devices found are cuda:0 to cuda:{}", n - 1),

@@ -15,11 +15,14 @@ fn pages() -> Vec<PathBuf> {
     docs.filter(|path| path.extension().is_some_and(|kind| kind == "md")).chain([project("README.md")]).collect()
 }
 
+/// A command of the Python package alone, which `make wheel-test` runs.
+const OF_THE_PACKAGE: &str = "fedreplay quickstart";
+
 /// The commands of a page's blocks, continued lines joined.
 fn commands(page: &str) -> Vec<String> {
     let joined = page.replace("\\\n>", " ").replace("\\\n", " ");
     let lines = joined.lines().map(|line| line.trim_start_matches("$ ").trim_start_matches("> ").trim());
-    let ours = lines.filter(|line| line.starts_with("fedreplay "));
+    let ours = lines.filter(|line| line.starts_with("fedreplay ") && !line.starts_with(OF_THE_PACKAGE));
     ours.map(|line| line.split("  #").next().expect("a first part").to_owned()).collect()
 }
 

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::UNIX_EPOCH;
 
+use super::hash_cache::HashCache;
 use crate::store::Digest;
 
 /// Libraries against which the program was built, one per line: name, size, modification time and hash. A library with
-/// the same size and time is not hashed again, since it has half a gigabyte.
+/// the same size and time is not hashed again, since it has half a gigabyte. Of other copies, as of an installed PyTorch, the hash
+/// is computed once and cached.
 const BUILT_AGAINST: &str = include_str!(concat!(env!("OUT_DIR"), "/libtorch.txt"));
 
 /// Libraries that contain numeric code.
@@ -18,7 +20,11 @@ const NAMES: [&str; 3] = ["libtorch_cpu.so", "libc10.so", "libtorch_cuda.so"];
 /// Returns the BLAKE3 hash of each of LibTorch's libraries that this process has loaded, by file name.
 pub fn library_hashes() -> BTreeMap<String, Digest> {
     static HASHES: OnceLock<BTreeMap<String, Digest>> = OnceLock::new();
-    HASHES.get_or_init(|| loaded().into_iter().filter_map(|(name, path)| Some((name, hash(&path)?))).collect()).clone()
+    let hashes = HASHES.get_or_init(|| {
+        let cache = HashCache::of_user(|name| std::env::var_os(name));
+        loaded().into_iter().filter_map(|(name, path)| Some((name, hash(&path, &cache)?))).collect()
+    });
+    hashes.clone()
 }
 
 /// Returns the paths of the libraries that are mapped into this process.
@@ -39,13 +45,13 @@ fn loaded() -> BTreeMap<String, PathBuf> {
 }
 
 /// Returns the hash of a library. `None` if it cannot be read.
-fn hash(path: &Path) -> Option<Digest> {
+fn hash(path: &Path, cache: &HashCache) -> Option<Digest> {
     if let Some(facts) = facts(path)
         && let Some(known) = known_hash(&facts)
     {
         return Some(known);
     }
-    Digest::of_file(path).ok()
+    cache.hash(path)
 }
 
 /// Returns the hash that the library with these facts had when the program was built.
@@ -79,6 +85,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let other = folder.path().join("libc10.so");
         fs::write(&other, b"another").expect("a writable folder");
-        assert_eq!(hash(&other), Some(Digest::of(b"another")), "another file is hashed for what it is");
+        let cache = HashCache::of_user(|_| Some(folder.path().into()));
+        assert_eq!(hash(&other, &cache), Some(Digest::of(b"another")), "another file is hashed for what it is");
     }
 }

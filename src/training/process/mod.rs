@@ -2,6 +2,7 @@
 //! change bits.
 
 pub mod available;
+mod hash_cache;
 pub mod init;
 pub mod libraries;
 pub mod numerics;
