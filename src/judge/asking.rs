@@ -137,9 +137,9 @@ impl<'a> Judge<'a> {
         let mut known: BTreeMap<Key, usize> = BTreeMap::new();
         let mut pending: Vec<Pending> = Vec::new();
         for (place, prompt) in prompts.iter().enumerate() {
-            // URL and body together determine the judgment, so their hash is its key.
+            // Endpoint and body together determine the judgment, so their hash is its key.
             let body = request_body(&self.settings, prompt);
-            let key = key_of("fedreplay judgement v2", &(self.settings.url(), &body));
+            let key = key_of("fedreplay judgement v2", &(self.settings.identity(), &body));
             match known.get(&key) {
                 Some(&index) => pending[index].places.push(place),
                 None => {
@@ -157,7 +157,7 @@ impl<'a> Judge<'a> {
         }
         // Under its first version, a key also has judgments that were cut off or are empty. One that is certainly whole
         // was paid for and is used.
-        let judgment = self.read(key_of("fedreplay judgement v1", &(self.settings.url(), &pending.body)))?;
+        let judgment = self.read(key_of("fedreplay judgement v1", &(self.settings.identity(), &pending.body)))?;
         let limit = u64::from(self.settings.tokens_of(pending.prompt));
         let is_whole = !judgment.text.trim().is_empty() && (1..limit).contains(&judgment.completion_tokens);
         is_whole.then_some(judgment)

@@ -24,6 +24,8 @@ pub struct JudgeSettings {
     pub base_url: String,
     /// Name of the model at the endpoint.
     pub model: String,
+    /// Name of the endpoint in keys of stored judgments, instead of the URL that requests are sent to.
+    pub identity: Option<String>,
     /// [1] -- Temperature, instead of the benchmark's.
     pub temperature: Option<f64>,
     pub token_limit: TokenLimit,
@@ -50,6 +52,7 @@ impl JudgeSettings {
         Self {
             base_url: base_url.into(),
             model: model.into(),
+            identity: None,
             temperature: None,
             token_limit: TokenLimit::default(),
             tokens_max: None,
@@ -66,6 +69,11 @@ impl JudgeSettings {
     /// Returns the URL that requests are sent to.
     pub(super) fn url(&self) -> String {
         format!("{}/chat/completions", self.base_url.trim_end_matches('/'))
+    }
+
+    /// Returns what stands for the endpoint in keys of stored judgments.
+    pub(super) fn identity(&self) -> String {
+        self.identity.clone().unwrap_or_else(|| self.url())
     }
 
     /// [token] -- Returns the maximum length of this prompt's judgment.

@@ -22,6 +22,9 @@ pub struct JudgeArguments {
     /// Name of the judge's model at the endpoint.
     #[arg(long, value_name = "NAME", requires = "judge_url")]
     judge_model: Option<String>,
+    /// Name under which judgments are stored and found again, instead of the URL: for a judge whose port changes.
+    #[arg(long, value_name = "NAME", requires = "judge_url")]
+    judge_identity: Option<String>,
     /// Environment variable with the endpoint's key.
     #[arg(long, value_name = "VARIABLE", default_value = "OPENAI_API_KEY")]
     judge_key_variable: String,
@@ -105,6 +108,7 @@ impl JudgeArguments {
             prices: self.judge_prices,
             cost_max: self.judge_cost_max,
             is_offline: self.judge_offline,
+            identity: self.judge_identity.clone(),
             ..JudgeSettings::new(url, model)
         };
         let key = ApiKey::from_variable(&self.judge_key_variable).map_err(EvaluationError::from)?;

@@ -154,6 +154,19 @@ fn of_judgments_stored_by_an_earlier_version_those_are_used_that_are_whole() {
 }
 
 #[test]
+fn a_judge_with_a_name_of_its_own_may_change_its_port() {
+    let world = World::new([Turn::Says("[[1]]")]);
+    let named = JudgeSettings { identity: Some("mine".into()), ..world.settings() };
+    assert_eq!(text(&world.ask(named.clone(), &[prompt("a")])[0]), "[[1]]");
+    let elsewhere = JudgeSettings { base_url: "http://127.0.0.1:9/v1".into(), is_offline: true, ..named };
+    assert_eq!(text(&world.ask(elsewhere.clone(), &[prompt("a")])[0]), "[[1]]");
+    for identity in [None, Some("another".into())] {
+        let other = JudgeSettings { identity, ..elsewhere.clone() };
+        assert!(text(&world.ask(other, &[prompt("a")])[0]).contains("judging is offline"));
+    }
+}
+
+#[test]
 fn what_is_asked_is_stored_and_asked_once() {
     let world = World::new([Turn::Says("[[1]]"), Turn::Says("[[2]]")]);
     let asked = [prompt("a"), prompt("b"), prompt("a")];
