@@ -84,6 +84,7 @@ pub mod adapter;
 pub mod algorithm;
 pub mod audit;
 pub mod benchmarks;
+pub mod calibration;
 pub mod compression;
 pub mod data;
 pub mod diversity;

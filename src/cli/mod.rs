@@ -14,8 +14,8 @@ use tracing_subscriber::EnvFilter;
 
 use self::args::eval::EvalArguments;
 use self::commands::{
-    certify, data, diff, eval, export, fork, generate, import, ls, model, plan, privacy, replay, report, resume, run,
-    scenario, show, store, sweep, tail, verify,
+    calibrate, certify, data, diff, eval, export, fork, generate, import, ls, model, plan, privacy, replay, report,
+    resume, run, scenario, show, store, sweep, tail, verify,
 };
 use self::errors::{CommandError, exit, hint};
 use self::output::say;
@@ -64,6 +64,8 @@ enum Command {
     Verify(verify::VerifyArguments),
     /// Sign a statement about a run: its digest and its certificate, under an Ed25519 key.
     Certify(certify::CertifyArguments),
+    /// Measure training on this machine, and write a profile of its times and memory.
+    Calibrate(calibrate::CalibrateArguments),
     /// Compare two runs and name the first difference.
     Diff(diff::DiffArguments),
     /// Show a run at a glance: figures, curves, outcomes, devices, stragglers.
@@ -164,6 +166,7 @@ fn execute(command: Command) -> Result<ExitCode, CommandError> {
         Command::Replay(arguments) => replay::main(&arguments),
         Command::Verify(arguments) => verify::main(&arguments),
         Command::Certify(arguments) => certify::main(&arguments),
+        Command::Calibrate(arguments) => calibrate::main(&arguments),
         Command::Diff(arguments) => diff::main(&arguments),
         Command::Show(arguments) => show::main(&arguments),
         Command::Ls(arguments) => ls::main(&arguments),

@@ -20,7 +20,7 @@ pub(super) fn input(path: PathBuf, hash: blake3::Hash) -> Input {
 }
 
 /// Returns the folder of the base model, which is fetched first if it is on the hub; `None` if only its shape is given.
-pub(super) fn model_folder(scenario: &Scenario) -> Result<Option<PathBuf>, InputError> {
+pub(crate) fn model_folder(scenario: &Scenario) -> Result<Option<PathBuf>, InputError> {
     let model = &scenario.scenario.model;
     match (&model.folder, &model.hub) {
         (Some(folder), _) => Ok(Some(scenario.resolve(folder))),

@@ -21,6 +21,7 @@ pub use benchmarks::{BenchmarkForecast, ScheduledBenchmark};
 pub use cache::InputCache;
 pub(crate) use determinism::{DeterminismCheck, TrainingBatches, most_in_a_pass};
 pub use error::InputError;
+pub(crate) use files::model_folder;
 pub use load::{Inputs, PlanInputs, check_initial_adapter};
 pub use own_rule::OwnRules;
 pub use row_account::refuse_bad_rows;

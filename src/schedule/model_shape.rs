@@ -4,8 +4,11 @@ use fedreplay_sim as sim;
 
 use crate::adapter::Layout;
 use crate::model::{Arithmetic, Config, LoraSpec, Precision};
+use crate::profile::Workload;
 use crate::scenario;
-use crate::scenario::{ModelShape, ScenarioSpec};
+use crate::scenario::{
+    ArithmeticSpec, ModelShape, ModelSpec, ObjectiveSpec, OptimizerSpec, PrecisionSpec, ScenarioSpec,
+};
 
 /// Translates the precision of a scenario's base model.
 pub fn precision(model: &scenario::ModelSpec) -> Precision {
@@ -35,6 +38,38 @@ pub fn lora_spec(scenario: &ScenarioSpec) -> LoraSpec {
         rank_stabilized: lora.rank_stabilized,
         has_core: scenario.trains_core(),
     }
+}
+
+/// Returns what a device profile must be of to serve a scenario: everything that its times and its memory depend on, except for the shapes of
+/// micro-batches.
+pub fn workload(scenario: &ScenarioSpec, config: &Config, layout: &Layout) -> Workload {
+    let optimizer = match scenario.training.optimizer.get() {
+        OptimizerSpec::AdamW { .. } => "AdamW",
+        OptimizerSpec::Sgd { momentum: 0.0 } => "Sgd",
+        OptimizerSpec::Sgd { .. } => "Sgd with momentum",
+    };
+    let objective = match scenario.training.objective {
+        ObjectiveSpec::Sft => "Sft",
+        ObjectiveSpec::Dpo { .. } => "Dpo",
+    };
+    Workload {
+        model: shape(config),
+        targets: target_names(layout).map(str::to_owned).collect(),
+        precision: precision_name(&scenario.model),
+        recomputation: scenario.training.recomputation,
+        optimizer: optimizer.into(),
+        objective: objective.into(),
+    }
+}
+
+/// Returns the precision as a scenario writes it, with the arithmetic if that is not the usual one.
+fn precision_name(model: &ModelSpec) -> String {
+    let usual = if model.precision == PrecisionSpec::F32 { ArithmeticSpec::F32 } else { ArithmeticSpec::Bf16 };
+    let arithmetic = model.arithmetic();
+    if arithmetic == usual {
+        return format!("{:?}", model.precision);
+    }
+    format!("{:?} in {arithmetic:?}", model.precision)
 }
 
 /// Returns the configuration of a model that is given by its shape alone.
@@ -67,17 +102,30 @@ pub(super) fn shape(config: &Config) -> sim::ModelShape {
     }
 }
 
+/// Modules of a layer with their names, in the order of `ALL_TARGETS`, then those that some families have instead.
+const TARGETS: [(sim::Target, &str); 9] = [
+    (sim::Target::Query, "q_proj"),
+    (sim::Target::Key, "k_proj"),
+    (sim::Target::Value, "v_proj"),
+    (sim::Target::Output, "o_proj"),
+    (sim::Target::Gate, "gate_proj"),
+    (sim::Target::Up, "up_proj"),
+    (sim::Target::Down, "down_proj"),
+    (sim::Target::QueryKeyValue, "qkv_proj"),
+    (sim::Target::GateUp, "gate_up_proj"),
+];
+
 /// Returns the modules of a layer that have an adapter. A module with an adapter in some layers is counted in all of them.
 pub(super) fn targets(layout: &Layout) -> Vec<sim::Target> {
-    // In the order of `ALL_TARGETS`, then those that some families have instead.
-    let names =
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "qkv_proj", "gate_up_proj"];
-    let fused = [sim::Target::QueryKeyValue, sim::Target::GateUp];
-    let mut targets = Vec::new();
-    for (target, name) in sim::ALL_TARGETS.into_iter().chain(fused).zip(names) {
-        if layout.modules.iter().any(|module| module.path.rsplit('.').next() == Some(name)) {
-            targets.push(target);
-        }
-    }
-    targets
+    adapted(layout).map(|(target, _)| target).collect()
+}
+
+/// Returns the names of the same modules.
+pub(super) fn target_names(layout: &Layout) -> impl Iterator<Item = &'static str> {
+    adapted(layout).map(|(_, name)| name)
+}
+
+fn adapted(layout: &Layout) -> impl Iterator<Item = (sim::Target, &'static str)> {
+    let is_adapted = |name| layout.modules.iter().any(|module| module.path.rsplit('.').next() == Some(name));
+    TARGETS.into_iter().filter(move |&(_, name)| is_adapted(name))
 }

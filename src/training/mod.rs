@@ -19,11 +19,12 @@ pub use engine::job::{
     Shrinkage, Status, Step, TrainingOutcome,
 };
 pub use engine::memory::MemoryPlan;
+pub use engine::timing::PassTime;
 pub use engine::trainer::Trainer;
 pub use kernels::native::limits::{EndingAllocator, be_first_to_end, name_faults, name_limits};
 pub use kernels::native::{Switches, end_process};
 pub use objectives::preference::{PairScore, PreferenceMetrics, score_pairs};
-pub use process::available::{free_bytes, program_bytes};
+pub use process::available::{free_bytes, peak_bytes, program_bytes, reset_peak_bytes};
 pub use process::init::{execute_again_before_libraries, init_process, is_portable_process, restart_portably};
 pub use process::libraries::library_hashes;
 pub use process::numerics::{BaseReport, Checkpointing, Fingerprint, Numerics, NumericsClass};

@@ -14,6 +14,7 @@ use fedreplay::store::Digest;
 use nix::errno::Errno;
 use nix::sys::signal::Signal::{self, SIGINT, SIGKILL, SIGTERM};
 
+use super::calibrate::profile_in;
 use super::evaluation::question;
 use super::signed::LAB;
 use super::support::{Said, World, draws, not_possible, output, project, trials};
@@ -74,6 +75,12 @@ const CASES: &[Case] = &[
     case("replay run --round 2 --store store", Nothing, Both),
     case("verify run", Nothing, Both),
     case("certify run --key lab.pem --out statement.json", Whole, Both),
+    case(
+        "calibrate scenario.ron --out measured.ron --lengths 8,16 --rows 1 --repeats 2 --held-out 1 --least-seconds 0 --busy",
+        Whole,
+        Both,
+    ),
+    case("calibrate --from steps.parquet --out fitted.ron", Whole, Both),
     case("diff run other", Nothing, Both),
     case("show run", Nothing, Both),
     case("ls .", Nothing, Both),
@@ -180,15 +187,21 @@ impl<'a> Stage<'a> {
         traced::run(self.command(line), &self.world.path("stderr"), moment)
     }
 
-    /// What is in the folder but for wall-clock times, and for reports of runs, which are in no hash.
+    /// What is in the folder but for wall-clock times, and for reports of runs, which are in no hash. A whole profile that was measured is
+    /// there without its times.
     fn tree(&self, case: &Case) -> Tree {
         let mut tree = Tree::new();
         walk(&self.world.path(""), "", &mut tree);
         for (name, bytes) in &mut tree {
-            if let (true, Some(bytes)) = (name.ends_with("/sweep.json"), bytes) {
+            if let (true, Some(bytes)) = (name.ends_with("/sweep.json"), &mut *bytes) {
                 let text = String::from_utf8_lossy(bytes).into_owned();
                 let lines = text.lines().filter(|line| !line.contains("wall_seconds"));
                 *bytes = lines.collect::<Vec<_>>().join("\n").into_bytes();
+            }
+            if let ("measured.ron", Some(bytes)) = (name.as_str(), &mut *bytes)
+                && profile_in(bytes).is_some()
+            {
+                *bytes = b"a whole profile".to_vec();
             }
         }
         tree.retain(|name, _| {
@@ -427,6 +440,10 @@ fn prepare() -> Result<World, Errno> {
     fs::copy(project("fixtures/gguf/llama.gguf"), world.path("model.gguf")).expect("a copy");
     world.fedreplay(&["run", "scenario.ron", "--out", "run", "--store", "store"]).succeeded();
     super::support::copy(&world.path("run"), &world.path("other"));
+    let measure =
+        "calibrate scenario.ron --out other.ron --steps steps.parquet --lengths 8,16 --rows 1 --repeats 1 --held-out 0";
+    let measure: Vec<&str> = measure.split(' ').chain(["--least-seconds", "0", "--busy"]).collect();
+    world.fedreplay(&measure).succeeded();
     let old = ["run", "scenario.ron", "--out", "gone", "--store", "old", "--set", "rounds=1"];
     world.fedreplay(&old).succeeded();
     fs::remove_dir_all(world.path("gone")).expect("a run");

@@ -9,6 +9,7 @@ mod attacks;
 mod bad_data;
 mod bad_input;
 mod browser;
+mod calibrate;
 mod carbon;
 mod changed_base;
 mod colluders;

@@ -35,6 +35,12 @@ const COMMANDS: &[(&str, i32)] = &[
     ("verify @/run", 0),
     ("certify @/run --key @/key.pem --json", 0),
     ("verify @/run --signed-by @/key.pub", 0),
+    (
+        "calibrate @/scenario.ron --out @/this.ron --steps @/steps.parquet --lengths 8,16 --rows 1 --repeats 1 --held-out 0 \
+         --least-seconds 0 --busy",
+        0,
+    ),
+    ("calibrate --from @/steps.parquet --out @/again.ron", 0),
     ("diff @/run @/same --store @/store", 0),
     ("diff @/run @/fork --store @/store", 3),
     ("diff @/run @/fork --store @/store --json", 3),

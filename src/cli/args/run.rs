@@ -149,7 +149,7 @@ pub fn open_store(folder: Option<&Path>) -> Result<Store, CommandError> {
 }
 
 /// Parses `cpu`, `cuda` or `cuda:N`.
-fn device(text: &str) -> Result<Device, String> {
+pub fn device(text: &str) -> Result<Device, String> {
     match text.split_once(':') {
         None if text == "cpu" => Ok(Device::Cpu),
         None if text == "cuda" => Ok(Device::Cuda(0)),

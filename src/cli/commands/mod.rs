@@ -1,5 +1,6 @@
 //! The subcommands, one file each: its options, and its `main`.
 
+pub mod calibrate;
 pub mod certify;
 pub mod data;
 pub mod diff;

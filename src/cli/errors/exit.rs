@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 
 use fedreplay::algorithm::RuleError;
 use fedreplay::benchmarks::EvaluationError;
+use fedreplay::calibration::MeasuringError;
 use fedreplay::diversity::DiversityError;
 use fedreplay::generation::GenerationError;
 use fedreplay::graph::GraphError;
@@ -21,6 +22,7 @@ use fedreplay::ledger::LedgerError;
 use fedreplay::model::ModelError;
 use fedreplay::model::gguf::GgufError;
 use fedreplay::model::hub::HubError;
+use fedreplay::profile::ProfileError;
 use fedreplay::run::{RunError, SignatureError};
 use fedreplay::sandbox::SandboxError;
 use fedreplay::training;
@@ -45,7 +47,10 @@ pub const UNREAD: u8 = 141;
 /// Returns the exit code of a command that failed.
 pub fn code_of(error: &CommandError) -> u8 {
     match error {
-        CommandError::Usage(_) | CommandError::Store(_) | CommandError::Import { .. } => REFUSED,
+        CommandError::Usage(_) | CommandError::Store(_) | CommandError::Import { .. } | CommandError::Fit(_) => REFUSED,
+        CommandError::Calibration(error) => of_calibration(error),
+        CommandError::Profile(ProfileError::Io { source, .. }) if source.kind() == ErrorKind::StorageFull => FAILED,
+        CommandError::Profile(_) => REFUSED,
         CommandError::Library(error) => of_run(error),
     }
 }
@@ -71,6 +76,16 @@ fn of_run(error: &RunError) -> u8 {
         RunError::Signature(SignatureError::Different { .. }) => DIFFERENT,
         // All others are wrong in what the user wrote or chose.
         _ => REFUSED,
+    }
+}
+
+fn of_calibration(error: &MeasuringError) -> u8 {
+    match error {
+        MeasuringError::Input(error) => of_input(error),
+        MeasuringError::Training(error) if is_of_memory(error) => FAILED,
+        MeasuringError::Interrupted => INTERRUPTED,
+        MeasuringError::Busy { .. } | MeasuringError::Unsteady { .. } => FAILED,
+        MeasuringError::Training(_) | MeasuringError::Setting { .. } | MeasuringError::NonFinite { .. } => REFUSED,
     }
 }
 
@@ -159,6 +174,16 @@ mod tests {
         check(RunError::Model(of_torch().into()), FAILED);
         check(InputError::SelfTest(of_torch().into()), FAILED);
         check(InputError::NotRepeatable { device: "cpu".into() }, FAILED);
+    }
+
+    #[test]
+    fn a_busy_machine_is_a_failure_and_a_grid_that_cannot_be_measured_is_refused() {
+        check(MeasuringError::Busy { others: 1.5, processors: 2, allowed: 0.1 }, FAILED);
+        check(MeasuringError::Setting { field: "lengths", reason: "x".into() }, REFUSED);
+        check(MeasuringError::Interrupted, INTERRUPTED);
+        let of_disk = |kind| ProfileError::Io { file: "x".into(), source: Error::from(kind) };
+        check(of_disk(ErrorKind::StorageFull), FAILED);
+        check(of_disk(ErrorKind::NotFound), REFUSED);
     }
 
     #[test]

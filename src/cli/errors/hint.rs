@@ -3,6 +3,7 @@
 use fedreplay::adapter::AdapterError;
 use fedreplay::algorithm::RuleError;
 use fedreplay::benchmarks::EvaluationError;
+use fedreplay::calibration::MeasuringError;
 use fedreplay::data::ChatTemplateError;
 use fedreplay::generation::GenerationError;
 use fedreplay::graph::GraphError;
@@ -29,7 +30,12 @@ pub fn hint(error: &CommandError) -> Option<String> {
         CommandError::Usage(_) => None,
         CommandError::Store(_) => Some(OTHER_STORE.to_owned()),
         CommandError::Import { source: ImportError::ManyCalls(_), .. } => Some("choose one with --call N".to_owned()),
-        CommandError::Import { .. } => None,
+        CommandError::Import { .. } | CommandError::Profile(_) | CommandError::Fit(_) => None,
+        CommandError::Calibration(MeasuringError::Input(error)) => of_input(error),
+        CommandError::Calibration(MeasuringError::Busy { .. } | MeasuringError::Unsteady { .. }) => {
+            Some("end the others, or measure all the same with --busy".to_owned())
+        }
+        CommandError::Calibration(_) => None,
         CommandError::Library(error) => of_run(error),
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use fedreplay::adapter::AdapterError;
 use fedreplay::benchmarks::EvaluationError;
+use fedreplay::calibration::MeasuringError;
 use fedreplay::data::{ChatTemplateError, DatasetError};
 use fedreplay::diversity::DiversityError;
 use fedreplay::graph::GraphError;
@@ -15,6 +16,7 @@ use fedreplay::inputs::InputError;
 use fedreplay::ledger::LedgerError;
 use fedreplay::model::gguf::GgufError;
 use fedreplay::model::hub::HubError;
+use fedreplay::profile::{FitError, ProfileError};
 use fedreplay::report::ReportError;
 use fedreplay::run::RunError;
 use fedreplay::scenario::{ImportError, ScenarioError};
@@ -32,6 +34,15 @@ pub enum CommandError {
     /// A training script cannot be turned into a scenario.
     #[error("failed to import {}: {source}", script.display())]
     Import { script: PathBuf, source: ImportError },
+    /// The machine was not measured.
+    #[error(transparent)]
+    Calibration(#[from] MeasuringError),
+    /// A device profile, or steps for one, cannot be read or written.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// Steps determine no device profile.
+    #[error("failed to fit the measured steps: {0}")]
+    Fit(#[from] FitError),
     /// The library failed.
     #[error(transparent)]
     Library(#[from] RunError),

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::progress_line::{Activity, RecentPace, RoundsDone, TICK, WorkProgress, is_due};
 use super::round_line::RoundLine;
 use super::{logs_json, note, printable};
+use fedreplay::calibration::CalibrationWatch;
 use fedreplay::graph::{WorkAmount, WorkCounters, WorkUnderWay};
 use fedreplay::report::units;
 use fedreplay::run::{Observer, PlanWatch, RoundReport};
@@ -46,6 +47,8 @@ struct State {
     said: Duration,
     work: Option<ShownWork>,
     plan: Option<ShownPlan>,
+    /// Share of the present work that is done, from 0 to 1, where nothing else is counted.
+    share: Option<f64>,
 }
 
 /// Counted work.
@@ -120,6 +123,13 @@ impl Shown {
         tracing::info!(target: TARGET, "{what}");
     }
 
+    /// Shows a bar for work that can be counted from now on.
+    fn show_bar(&self) {
+        self.bar.reset();
+        self.bar.set_style(style("{bar:30} {elapsed} {wide_msg}"));
+        self.bar.set_length(BAR_STEPS as u64);
+    }
+
     /// Shows the progress at every tick until the display is dropped.
     fn tick_until_ended(&self) {
         let mut state = self.lock();
@@ -145,7 +155,8 @@ impl Shown {
         if let Some(progress) = state.progress(now) {
             self.bar.set_position((progress.share_done() * BAR_STEPS) as u64);
             self.bar.set_message(progress.line());
-        } else if state.plan.is_some() {
+        } else if state.plan.is_some() || state.share.is_some() {
+            self.bar.set_position((state.share.unwrap_or(0.0) * BAR_STEPS) as u64);
             self.bar.set_message(state.line(now));
         }
     }
@@ -161,7 +172,15 @@ impl Shown {
 
 impl State {
     fn new(what: &str, since: Duration) -> Self {
-        Self { is_ended: false, what: what.to_owned(), since, said: Duration::ZERO, work: None, plan: None }
+        Self {
+            is_ended: false,
+            what: what.to_owned(),
+            since,
+            said: Duration::ZERO,
+            work: None,
+            plan: None,
+            share: None,
+        }
     }
 
     /// Formats the progress at the time `now`.
@@ -170,9 +189,13 @@ impl State {
             return progress.line();
         }
         let seconds = now.saturating_sub(self.since).as_secs_f64();
-        match &self.plan {
-            Some(plan) => plan.line(seconds),
-            None => format!("{}, for {seconds:.0} s", self.what),
+        match (&self.plan, self.share) {
+            (Some(plan), _) => plan.line(seconds),
+            (None, Some(share)) if share > 0.0 => {
+                let left = seconds / share * (1.0 - share);
+                format!("{}, {:.0} % done, about {left:.0} s left", self.what, 100.0 * share)
+            }
+            _ => format!("{}, for {seconds:.0} s", self.what),
         }
     }
 
@@ -241,9 +264,7 @@ impl ShownPlan {
 impl Observer for ProgressDisplay {
     fn working(&mut self, counters: Arc<WorkCounters>) {
         self.shown.lock().count(counters, self.shown.began.elapsed());
-        self.shown.bar.reset();
-        self.shown.bar.set_style(style("{bar:30} {elapsed} {wide_msg}"));
-        self.shown.bar.set_length(BAR_STEPS as u64);
+        self.shown.show_bar();
     }
 
     fn scheduled(&mut self, rounds: usize, tasks: Option<usize>) {
@@ -265,6 +286,17 @@ impl PlanWatch for ProgressDisplay {
 
     fn repeated(&mut self, done: u32, of: u32) {
         self.shown.lock().what = format!("{done} of {of} repeats of the schedule simulated");
+    }
+}
+
+impl CalibrationWatch for ProgressDisplay {
+    fn begin(&mut self, what: &str) {
+        ProgressDisplay::begin(self, what);
+        self.shown.show_bar();
+    }
+
+    fn done(&mut self, share: f64) {
+        self.shown.lock().share = Some(share);
     }
 }
 
@@ -292,6 +324,13 @@ mod tests {
         state.plan = Some(ShownPlan { rounds: 25, of: 100, tasks: 600, events: 90_000 });
         let expected = "25/100 rounds of virtual time, 3.0 k events/s, 20 tasks/s, about 90 s left";
         assert_eq!(state.line(Duration::from_secs(32)), expected);
+    }
+
+    #[test]
+    fn a_line_says_what_share_of_a_measurement_is_done() {
+        let mut state = State::new("measuring", Duration::from_secs(2));
+        state.share = Some(0.25);
+        assert_eq!(state.line(Duration::from_secs(12)), "measuring, 25 % done, about 30 s left");
     }
 
     #[test]

@@ -11,5 +11,6 @@ pub mod pack;
 pub mod parameters;
 pub mod residual;
 pub mod runner;
+pub mod timing;
 pub mod trainer;
 mod weight_gradient;

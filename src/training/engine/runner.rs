@@ -147,6 +147,15 @@ impl<'a> Runner<'a> {
 
     /// Adds the losses of a micro-batch, and takes the step if it was the last one.
     pub fn account(&mut self, samples: &[Range<usize>], nats: &[f64]) -> Result<(), Error> {
+        self.add_losses(samples, nats);
+        if self.has_whole_gradient() {
+            self.update()?;
+        }
+        Ok(())
+    }
+
+    /// Adds the losses of a micro-batch, which is then done.
+    pub fn add_losses(&mut self, samples: &[Range<usize>], nats: &[f64]) {
         let share = self.share();
         match self.pairs(samples, nats) {
             None => self.loss += samples.iter().flat_map(|range| &nats[range.clone()]).sum::<f64>() * share.weight,
@@ -158,10 +167,11 @@ impl<'a> Runner<'a> {
         self.tokens += share.samples.iter().map(|sample| sample.ids.len() as u64).sum::<u64>();
         self.target_tokens += targets(share.samples);
         self.micro += 1;
-        if self.micro == self.job.steps[self.step].len() {
-            self.update()?;
-        }
-        Ok(())
+    }
+
+    /// Returns whether all micro-batches of the current step are done, so that the update is next.
+    pub fn has_whole_gradient(&self) -> bool {
+        self.micro == self.job.steps[self.step].len()
     }
 
     /// Returns the pairs of the next micro-batch. `None` unless under DPO.
@@ -172,7 +182,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Records the results of the current step and updates the parameters, or fails the job if the step is not finite.
-    fn update(&mut self) -> Result<(), Error> {
+    pub fn update(&mut self) -> Result<(), Error> {
         // The method's terms belong to the gradient, so they are added before it is measured and clipped.
         self.state.correct(&mut self.parameters)?;
         let norm = optimizer::norm(&self.parameters.gradient)?;

@@ -27,7 +27,8 @@ thread_local! {
 
 /// One frozen base model with the layout of its LoRA adapters. Threads share it; each call works on its own adapters.
 pub struct Trainer {
-    pub(in crate::training) base: Frozen<Base>,
+    /// Trainers of other adapters may share it.
+    pub(in crate::training) base: Arc<Frozen<Base>>,
     pub(in crate::training) placement: Arc<LoraPlacement>,
     pub(super) references: References,
     layout: Arc<Layout>,
@@ -59,8 +60,25 @@ impl Trainer {
     pub(super) fn new(base: Base, layout: Arc<Layout>, numerics: &Numerics) -> Self {
         let placement = Arc::new(LoraPlacement::new(layout.clone(), &base.config));
         let fingerprint = Fingerprint::read(&base, numerics);
+        let base = Arc::new(Frozen::new(base));
         let references = References::default();
-        Self { base: Frozen::new(base), placement, references, layout, fingerprint, numerics: numerics.clone() }
+        Self { base, placement, references, layout, fingerprint, numerics: numerics.clone() }
+    }
+
+    /// Creates a trainer of other adapters on the same base, which both share. It has no reference adapters.
+    ///
+    /// # Errors
+    /// If the LoRA settings cannot be used.
+    pub fn with_lora(&self, lora: &LoraSpec) -> Result<Self, Error> {
+        let layout = lora.layout(&self.base.config)?;
+        Ok(Self {
+            base: self.base.clone(),
+            placement: Arc::new(LoraPlacement::new(layout.clone(), &self.base.config)),
+            references: References::default(),
+            layout,
+            fingerprint: self.fingerprint.clone(),
+            numerics: self.numerics.clone(),
+        })
     }
 
     /// Returns the layout of the adapters that this trainer trains.

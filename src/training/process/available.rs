@@ -20,6 +20,19 @@ pub fn program_bytes() -> Option<u64> {
     Some(resident.saturating_sub(native::tensor_memory()))
 }
 
+/// Returns the greatest resident memory of this process since its start, or since [`reset_peak_bytes`].
+pub fn peak_bytes() -> Option<u64> {
+    kibibytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// Sets the greatest resident memory of this process to the present one.
+///
+/// # Errors
+/// If the system does not offer that.
+pub fn reset_peak_bytes() -> std::io::Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5")
+}
+
 /// Returns the memory in bytes that the kernel could allocate without swapping.
 fn available_in(meminfo: &str) -> Option<u64> {
     kibibytes(meminfo, "MemAvailable:")

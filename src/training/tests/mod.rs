@@ -14,6 +14,7 @@ mod outcomes;
 mod parity;
 mod precisions;
 mod self_test;
+mod timing;
 
 use std::path::Path;
 use std::sync::Arc;
