@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart wheel wheel-test release method-bits real real-check cross-check clock-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart wheel wheel-test release method-bits real real-check cross-check clock-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis python-check build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -144,6 +144,11 @@ analysis: .venv-analysis/installed
 	.venv-wheel/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r tools/wheel/requirements.txt
 	@touch $@
 
+## Check the types of the Python package for Python 3.10 to 3.13, and run its tests, the examples of docs/python.md and the notebook with
+## the program of this checkout.
+python-check: build
+	@tools/check-python
+
 ## Install Flower, whose federation `make clock-check` compares with its plan.
 .venv-flower/installed: tools/clock/requirements.txt
 	python3 -m venv .venv-flower
@@ -178,4 +183,4 @@ fuzz: libtorch
 
 clean:
 	cargo clean
-	rm -rf .libtorch .venv-analysis .venv-deny .venv-flower .venv-peer .venv-wheel dist models runs
+	rm -rf .libtorch .venv-analysis .venv-deny .venv-flower .venv-peer .venv-python .venv-wheel dist models runs

@@ -42,7 +42,7 @@ struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     Text,
-    /// One JSON object per line.
+    /// One JSON object per line. While work can be counted, one per second has its finished `share`, from 0 to 1.
     Json,
 }
 

@@ -1,4 +1,4 @@
-//! Progress on stderr: a bar on a terminal, and a plain line every ten seconds everywhere else.
+//! Progress on stderr: a bar on a terminal, an object per second in a JSON log, and a plain line every ten seconds everywhere else.
 //!
 //! A thread reads the counters of the work at every tick, so lines also appear while nothing is finished.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::progress_line::{Activity, RecentPace, RoundsDone, TICK, WorkProgress, is_due};
+use super::progress_line::{Activity, LOGGED, PLAIN, RecentPace, RoundsDone, TICK, WorkProgress, is_due};
 use super::round_line::RoundLine;
 use super::{logs_json, note, printable};
 use fedreplay::calibration::CalibrationWatch;
@@ -138,7 +138,11 @@ impl Shown {
             state.note_pace(now);
             if !self.bar.is_hidden() {
                 self.draw(&state, now);
-            } else if is_due(state.said, now) {
+            } else if logs_json() && is_due(state.said, now, LOGGED) {
+                state.said = now;
+                let share = state.progress(now).map(|progress| progress.share_done());
+                tracing::info!(target: TARGET, share, "progress: {}", state.line(now));
+            } else if !logs_json() && is_due(state.said, now, PLAIN) {
                 state.said = now;
                 plain_line(&format!("progress: {}", state.line(now)));
             }

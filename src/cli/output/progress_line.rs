@@ -13,6 +13,9 @@ pub const TICK: Duration = Duration::from_millis(200);
 /// Interval at which a plain line is written when there is no bar.
 pub const PLAIN: Duration = Duration::from_secs(10);
 
+/// Interval at which progress is logged as JSON, for a program that draws a bar of its own.
+pub const LOGGED: Duration = Duration::from_secs(1);
+
 /// [s] -- Time over which rates are averaged; longer if fewer than two steps finished in it.
 const WINDOW: f64 = 60.0;
 
@@ -24,11 +27,11 @@ const EVALUATED_PER_TRAINED: u64 = 2;
 /// is not known in advance.
 const EVALUATED_PER_QUESTION: u64 = 1000;
 
-/// Returns whether a line is due at `now` if the last one was written at `said`.
+/// Returns whether a line is due at `now` if the last one was written at `said` and at most `interval` may pass between two.
 ///
-/// At most [`PLAIN`] may pass between lines, so a line is due at the last tick before that time is over.
-pub fn is_due(said: Duration, now: Duration) -> bool {
-    now + TICK >= said + PLAIN
+/// A line is due at the last tick before that time is over.
+pub fn is_due(said: Duration, now: Duration, interval: Duration) -> bool {
+    now + TICK >= said + interval
 }
 
 /// Amount of finished work at one point in time.
@@ -336,9 +339,9 @@ mod tests {
     #[test]
     fn a_line_is_due_before_ten_seconds_are_over() {
         let said = Duration::from_secs(5);
-        assert!(!is_due(said, said));
-        assert!(!is_due(said, said + PLAIN - TICK - Duration::from_millis(1)));
-        assert!(is_due(said, said + PLAIN - TICK));
+        assert!(!is_due(said, said, PLAIN));
+        assert!(!is_due(said, said + PLAIN - TICK - Duration::from_millis(1), PLAIN));
+        assert!(is_due(said, said + PLAIN - TICK, PLAIN));
     }
 
     #[test]
