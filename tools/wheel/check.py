@@ -143,7 +143,7 @@ class Used(unittest.TestCase):
         self.assertTrue((self.place.work / "runs/quickstart/report.html").is_file())
         self.place.fedreplay("quickstart", more=own)
         # Hashes of the two libraries, which have other times here than those that the program was linked to.
-        self.assertEqual(len(list((home / ".cache/fedreplay/hashes").iterdir())), 2)
+        self.assertGreaterEqual(len(list((home / ".cache/fedreplay/hashes").iterdir())), 2)
 
         module = self.place.work_in("module")
         second = self.place.run(self.place.python, "-m", "fedreplay", "quickstart", inside=module, more=own)
