@@ -1,9 +1,13 @@
 //! From a scenario to measurements: what is refused, the idle machine, and the table of what was measured.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::bench::Bench;
 use super::grid::Grid;
-use super::measure::{Bench, Cell, check_idle};
+use super::machine::{OtherPrograms, ProcessorTime};
+use super::measure::{Cell, Measurement};
 use super::settings::{CalibrationOptions, CalibrationWatch, MeasuringError};
 use crate::inputs::{InputError, model_folder};
 use crate::model::{Config, Device};
@@ -33,7 +37,7 @@ pub fn measure(
     }
     let bench = Bench::load(scenario, &folder, &grid, options)?;
     check_idle(options)?;
-    let cells = bench.measure(&grid, watch)?;
+    let cells = Measurement::begin(&bench, &grid, options, watch)?.finish()?;
     Ok(Measurements {
         workload: model_shape::workload(spec, &config, &bench.trainer().layout()),
         machine: machine(bench.trainer(), options),
@@ -52,6 +56,27 @@ fn check_scenario(spec: &ScenarioSpec) -> Result<(), MeasuringError> {
         return Err(MeasuringError::Setting { field: "federated_lora", reason });
     }
     Ok(())
+}
+
+/// Looks at an idle machine for a second.
+///
+/// # Errors
+/// If other programs are busy.
+fn check_idle(options: &CalibrationOptions) -> Result<(), MeasuringError> {
+    let Some(before) = ProcessorTime::now() else { return Ok(()) };
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        if options.stop.load(Ordering::Relaxed) {
+            return Err(MeasuringError::Interrupted);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let Some(now) = ProcessorTime::now() else { return Ok(()) };
+    let others = OtherPrograms::processors(std::iter::once(now.others_since(&before)));
+    if others <= now.allowed() || options.even_if_busy {
+        return Ok(());
+    }
+    Err(MeasuringError::Busy { others, processors: now.processors(), allowed: now.allowed() })
 }
 
 /// Describes the machine.

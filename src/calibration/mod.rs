@@ -4,6 +4,7 @@
 //! adapter and the optimizer of a scenario, and returns [`Measurements`](crate::profile::Measurements). `docs/calibrate.md` says how to
 //! measure, and what was found.
 
+mod bench;
 mod grid;
 mod machine;
 mod measure;

@@ -14,16 +14,20 @@ fn a_timed_job_has_the_bits_of_an_untimed_one() {
     let config = configs().remove(0);
     let trainer = trainer(&config, Precision::F32, &["all-linear"]);
     let job = job(adapter(&trainer, 1), two_steps(&config), Hyper { dropout: 0.1, ..Hyper::default() });
+    let began = std::time::Instant::now();
     let mut times: Vec<PassTime> = Vec::new();
     let timed = trainer.train_timed(&job, &mut |time| {
         times.push(time);
         true
     });
+    let elapsed = began.elapsed().as_secs_f64();
     let (timed, plain) = (timed.unwrap(), trainer.train(std::slice::from_ref(&job)).unwrap().remove(0));
     assert_eq!(timed.adapter.values, plain.adapter.values);
     assert_eq!((timed.losses, timed.tokens, timed.status), (plain.losses, plain.tokens, plain.status));
     let updates: Vec<bool> = times.iter().map(|time| time.update.is_some()).collect();
     assert_eq!(updates, [false, true, true]);
+    let sum: f64 = times.iter().map(|time| time.micro_batch + time.update.unwrap_or(0.0)).sum();
+    assert!(sum <= elapsed, "no time is counted twice");
     assert!(times.iter().all(|time| time.micro_batch > 0.0 && time.update.is_none_or(|update| update > 0.0)));
 }
 

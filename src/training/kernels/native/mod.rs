@@ -247,4 +247,19 @@ mod tests {
         assert!(super::tensor_memory() <= most + most / 8, "free memory goes before more is taken");
         assert_eq!(two[0].size(), two[1].size());
     }
+
+    #[test]
+    fn the_greatest_memory_is_that_since_the_last_reset() {
+        if !is_alone("the_greatest_memory_is_that_since_the_last_reset") {
+            return;
+        }
+        let peak = || crate::training::peak_bytes().expect("the system reports it");
+        let before = peak();
+        drop(zeros(100_000_000));
+        assert!((400_000_000..420_000_000).contains(&(peak() - before)), "400 MB were written to");
+        // The allocator keeps that memory, until a tensor of another size needs it to stay within the most that was in use.
+        drop(zeros(50_000_000));
+        crate::training::reset_peak_bytes().expect("the system resets it");
+        assert!(peak() < before + 210_000_000, "200 MB are kept");
+    }
 }
