@@ -36,6 +36,7 @@ from fedreplay._report import Report
 from fedreplay._run import Plan, Run
 from fedreplay._sweep import Cell, Sweep
 from fedreplay._tables import Table
+from fedreplay._track import Tracker
 
 __all__ = [
     "Adapter",
@@ -53,6 +54,7 @@ __all__ = [
     "Run",
     "Sweep",
     "Table",
+    "Tracker",
     "Verification",
     "check",
     "evaluate",

@@ -21,6 +21,10 @@ def main() -> int:
             _program.check_path()
         if arguments[:1] == ["quickstart"]:
             arguments = _quickstart(arguments[1:])
+        if any(argument.split("=")[0] == "--track" for argument in arguments):
+            from fedreplay import _track
+
+            return _track.main(arguments)
         command = [*_program.command(), *arguments]
         environment = _program.environment()
     except _program.NotUsable as error:

@@ -21,6 +21,7 @@ from fedreplay._report import Report
 from fedreplay._run import Plan, Run
 from fedreplay._scenario import Changes, ScenarioSource, set_arguments, sets_of, source_of, text_file
 from fedreplay._sweep import Sweep, sweep_text
+from fedreplay._track import Tracking, tracked
 
 RunFolder = Union[str, Path, Run]
 """A run, or the folder of one."""
@@ -35,6 +36,7 @@ def run(
     seed: int | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    track: Tracking = None,
     progress: ProgressOption = None,
     store: str | Path | None = None,
     workers: int | None = None,
@@ -51,6 +53,8 @@ def run(
         seed: Master seed, instead of the scenario's.
         out: Folder to write the run to; ``None`` is ``runs/NAME``, by the scenario's name.
         overwrite: Replace a run that is in this folder.
+        track: Tracker that gets the curves while the run goes on: ``"tensorboard"``, ``"wandb"`` or ``"mlflow"``, or a function that
+            gets the run when it has begun and returns a :class:`Tracker`.
         progress: ``None`` shows a bar in notebooks and terminals, ``True`` everywhere, ``False`` nowhere; a function gets each
             :class:`Progress`.
         store: Folder of stored results, shared by all runs, or ``"none"``; ``None`` is the user's cache folder.
@@ -67,7 +71,7 @@ def run(
     machine = _machine(store, workers, threads, device, python)
     with source_of(scenario, set, seed) as source:
         folder = Path(out) if out is not None else Path("runs") / source.name if source.name else None
-        with _room_for(folder if overwrite else None):
+        with _room_for(folder if overwrite else None), tracked(track, folder):
             arguments: Arguments = ["run", *source.arguments(), *_options(out=folder), *machine]
             answer = call(arguments, progress=progress, folder=folder, reword=source.reword)
     return Run(answer.data["run"])
@@ -166,6 +170,7 @@ def fork(
     set: Changes,
     *,
     out: str | Path | None = None,
+    track: Tracking = None,
     progress: ProgressOption = None,
     store: str | Path | None = None,
     workers: int | None = None,
@@ -180,18 +185,22 @@ def fork(
         at_round: First round of the server under the new values, from 2.
         set: Changes of fields from that round on.
         out: Folder to write the fork to; ``None`` is next to the run, RUN-from-N.
-        progress, store, workers, threads, device, python: As in :func:`run`.
+        track, progress, store, workers, threads, device, python: As in :func:`run`.
     """
     sets = set_arguments(sets_of(set))
     options = _options(at_round=at_round, out=out) + _machine(store, workers, threads, device, python)
-    folder = Path(out) if out is not None else None
-    return Run(call(["fork", _folder(run), *sets, *options], progress=progress, folder=folder).data["run"])
+    beginning = _folder(run)
+    folder = Path(out) if out is not None else beginning.absolute().with_name(f"{beginning.absolute().name}-from-{at_round}")
+    with tracked(track, folder):
+        answer = call(["fork", beginning, *sets, *options], progress=progress, folder=folder)
+    return Run(answer.data["run"])
 
 
 def resume(
     run: RunFolder,
     *,
     set: Changes = None,
+    track: Tracking = None,
     progress: ProgressOption = None,
     store: str | Path | None = None,
     workers: int | None = None,
@@ -204,11 +213,12 @@ def resume(
     Args:
         run: The run.
         set: Changes of fields that affect no result, such as ``{"execution.checkpointing": "Always"}``.
-        progress, store, workers, threads, device, python: As in :func:`run`.
+        track, progress, store, workers, threads, device, python: As in :func:`run`.
     """
     folder = _folder(run)
     arguments = ["resume", folder, *set_arguments(sets_of(set)), *_machine(store, workers, threads, device, python)]
-    call(arguments, progress=progress, folder=folder)
+    with tracked(track, folder):
+        call(arguments, progress=progress, folder=folder)
     return Run(folder)
 
 
