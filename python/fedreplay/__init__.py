@@ -29,10 +29,13 @@ from fedreplay._commands import (
     sweep,
     verify,
 )
+from fedreplay._dataset import Dataset, dataset
 from fedreplay._errors import Failed, FedReplayError, Interrupted, Refused
+from fedreplay._judge import Judge, judge
 from fedreplay._program import NotUsable
 from fedreplay._progress import Progress
 from fedreplay._report import Report
+from fedreplay._rule import Rule, rule
 from fedreplay._run import Plan, Run
 from fedreplay._sweep import Cell, Sweep
 from fedreplay._tables import Table
@@ -41,29 +44,35 @@ from fedreplay._track import Tracker
 __all__ = [
     "Adapter",
     "Cell",
+    "Dataset",
     "Evaluation",
     "Failed",
     "FedReplayError",
     "Interrupted",
+    "Judge",
     "NotUsable",
     "Plan",
     "Progress",
     "Refused",
     "Replay",
     "Report",
+    "Rule",
     "Run",
     "Sweep",
     "Table",
     "Tracker",
     "Verification",
     "check",
+    "dataset",
     "evaluate",
     "fork",
+    "judge",
     "open",
     "plan",
     "replay",
     "report",
     "resume",
+    "rule",
     "run",
     "sweep",
     "verify",

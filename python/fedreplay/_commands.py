@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, Literal, Union
 
 from fedreplay._errors import Refused
 from fedreplay._html import table
+from fedreplay._judge import Judge, served
 from fedreplay._process import call
 from fedreplay._progress import ProgressOption
 from fedreplay._report import Report
@@ -61,14 +63,15 @@ def run(
         workers: Number of tasks trained at the same time; ``None`` is the number of cores, or of GPUs.
         threads: Threads of each task; ``None`` is 1.
         device: Devices to train on, such as ``"cuda:0,cuda:1"``; ``None`` is ``"cpu"``.
-        python: Python that computes an aggregation rule of one's own; ``None`` is ``python3``.
+        python: Python that computes an aggregation rule of one's own; ``None`` is the one that this function runs in. Commands that go on with a run
+            or repeat it take ``python3`` and, where the rule is not the caller's, none.
 
     Raises:
         Refused: if the scenario, its data or its model cannot be used, or the folder is not empty.
         Failed: if the machine fails.
         Interrupted: on Ctrl-C. :func:`resume` goes on with the run.
     """
-    machine = _machine(store, workers, threads, device, python)
+    machine = _machine(store, workers, threads, device, python or sys.executable)
     with source_of(scenario, set, seed) as source:
         folder = Path(out) if out is not None else Path("runs") / source.name if source.name else None
         with _room_for(folder if overwrite else None), tracked(track, folder):
@@ -149,7 +152,7 @@ def sweep(
         Interrupted: on Ctrl-C. The same call goes on where it was.
     """
     options = [*(part for one in only for part in ("--only", one)), *_options(out=out)]
-    options += _machine(store, workers, threads, device, python)
+    options += _machine(store, workers, threads, device, python or sys.executable)
     if variants is None and axes is None:
         options += _options(seeds=",".join(map(str, seeds)) or None)
         if isinstance(scenario, Mapping):
@@ -309,6 +312,8 @@ def evaluate(
     round: int | None = None,
     adapter: str | Path | None = None,
     limit: int | None = None,
+    answer_tokens_max: int | None = None,
+    judge: Judge | None = None,
     out: str | Path | None = None,
     progress: ProgressOption = None,
     store: str | Path | None = None,
@@ -325,12 +330,17 @@ def evaluate(
         round: Round of the run whose adapters are evaluated; ``None`` is the last that was saved.
         adapter: PEFT folder of an adapter to apply to a model's folder.
         limit: Number of questions of each benchmark.
+        answer_tokens_max: Limit on the tokens of an answer, if lower than the benchmark's.
+        judge: A function that judges answers (:func:`judge`). Its judgments are stored under its name.
         out: Folder to write the tables to.
         progress, store, workers, threads, device: As in :func:`run`.
     """
     options = _options(bench=",".join(bench), data=data, round=round, adapter=adapter, limit=limit, out=out)
-    options += _machine(store, workers, threads, device, None)
-    answer = call(["eval", _folder(subject), *options], progress=progress).data
+    options += _options(answer_tokens_max=answer_tokens_max) + _machine(store, workers, threads, device, None)
+    with contextlib.ExitStack() as stack:
+        if judge:
+            options += stack.enter_context(served(judge))
+        answer = call(["eval", _folder(subject), *options], progress=progress).data
     return Evaluation(answer["figures"], answer["table"])
 
 
@@ -346,7 +356,7 @@ def check(
         Refused: if the scenario or its data cannot be used.
     """
     with source_of(scenario, set, seed) as source:
-        arguments: Arguments = ["scenario", "check", *source.arguments(), "--no-trial", *_options(python=python)]
+        arguments: Arguments = ["scenario", "check", *source.arguments(), "--no-trial", *_options(python=python or sys.executable)]
         answer = call(arguments, reword=source.reword)
     return dict(answer.data["scenario"])
 

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Union
 
 from fedreplay import _program, _ron
+from fedreplay._dataset import Dataset
 from fedreplay._errors import TEXT, Refused
+from fedreplay._rule import Rule
 
 ScenarioSource = Union[str, Path, Mapping[str, Any]]
 """A scenario: the name of one that this package has (``"quickstart"``), a path, RON text, or a dictionary.
@@ -122,6 +124,8 @@ def _plain(value: Any) -> Any:
     """Converts what JSON does not have: paths, and numbers and arrays of numpy."""
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, (Dataset, Rule)):
+        return value.as_field()
     if isinstance(value, Mapping):
         return dict(value)
     if hasattr(value, "tolist"):
