@@ -56,7 +56,7 @@ test: libtorch
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## All of what CI runs in a small form: hours on two cores. benches/README.md has the last results.
-nightly: bits method-bits soak seeds forgeries portable cross-check clock-check real-chats api
+nightly: bits method-bits soak seeds forgeries portable cross-check clock-check real-chats python-check api
 
 ## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
 ## Hours on two cores; `make bits BITS=SmolLM2-135M` runs the part of one model.
