@@ -171,6 +171,7 @@ fn federation(clients: u32, cohort: u32, rounds: u32, protocol: Protocol) -> Fed
         upload_bytes: 8_000_000,
         first_download_bytes: 0,
         every_second_round: None,
+        training: None,
     };
     let shared = |bits: u64| Capacity::constant(Rate::from_bits_per_s(bits * u64::from(cohort)));
     let row = |i: u32| Client { device: i % 5, link: i / 5 % 8, samples: 1 + i % 100, ..Client::default() };

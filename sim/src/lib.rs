@@ -51,6 +51,7 @@
 //!     upload_bytes: 1_000_000,
 //!     first_download_bytes: 0,
 //!     every_second_round: None,
+//!     training: None,
 //! };
 //! let rounds_of_two =
 //!     Synchronous { cohort: 2, over_selection: 0, deadline: None, minimum: 2, stragglers: Stragglers::Stop };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 const MAGIC: [u8; 8] = *b"FREPLSIM";
 
 /// Format that this version writes. Any change of a type inside [`Simulation`] requires a new number.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// Header of a snapshot.
 #[derive(Serialize, Deserialize)]

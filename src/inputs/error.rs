@@ -8,6 +8,7 @@ use crate::benchmarks::{BenchmarkName, EvaluationError, UnknownBenchmark};
 use crate::data::{ChatTemplateError, DatasetError, PartitionError, Template, TokenizerError};
 use crate::ledger::LedgerError;
 use crate::model::hub::HubError;
+use crate::profile::ProfileError;
 use crate::schedule::ScheduleError;
 use crate::store::StoreError;
 
@@ -105,6 +106,9 @@ pub enum InputError {
         config = config.display()
     )]
     AttentionDropout { config: PathBuf, attention_dropout: f64 },
+    /// The profile of a device class cannot be read.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// A device trace cannot be read.
     #[error("failed to read {file}: {message}")]
     Trace { file: String, message: String },

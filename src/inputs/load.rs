@@ -18,9 +18,10 @@ use crate::data::{ClientRows, Rows};
 use crate::graph::Compute;
 use crate::ledger::{Input, LedgerError, LeftOut};
 use crate::model::{Config, Device, misfit};
+use crate::profile::DeviceProfile;
 use crate::scenario::{ObjectiveSpec, ReferenceSpec, Scenario, ScenarioSpec};
 use crate::schedule::client_facts::Clients;
-use crate::schedule::{client_facts, model_shape};
+use crate::schedule::{PopulationFiles, client_facts, model_shape};
 use crate::store::{Store, read_limited};
 use crate::training::{Numerics, Trainer};
 
@@ -121,7 +122,7 @@ impl OnModel {
         data.tokenizer.check_vocabulary(config.vocab_size as u32, model_folder)?;
         let tokenizer_folder = data.read["tokenizer"].path.clone();
         let benchmarks = benchmarks::load(scenario, model_folder, &tokenizer_folder, &mut data.read)?;
-        let trace = trace::read(scenario, &mut data.read)?;
+        let files = population_files(scenario, &mut data.read)?;
         let layout = model_shape::lora_spec(spec).layout(config).map_err(|error| InputError::Model(error.into()))?;
         // Messages name the folder as the manifest does.
         let folder = std::path::absolute(model_folder).unwrap_or_else(|_| model_folder.to_owned());
@@ -130,7 +131,7 @@ impl OnModel {
             data.read.insert("initial_adapter".to_owned(), input(folder, adapter.hash()));
             adapter
         });
-        let facts = client_facts::of_rows(spec, &data.clients, data.root.as_deref(), config, &trace)?;
+        let facts = client_facts::of_rows(spec, &data.clients, data.root.as_deref(), config, &files)?;
         Ok(Self { benchmarks, initial, facts })
     }
 }
@@ -180,9 +181,9 @@ impl PlanInputs {
                 config
             }
         };
-        let trace = trace::read(scenario, &mut read)?;
+        let files = population_files(scenario, &mut read)?;
         if let Some(synthetic) = &spec.data.synthetic {
-            let clients = client_facts::of_synthetic(spec, synthetic, &config, &trace)?;
+            let clients = client_facts::of_synthetic(spec, synthetic, &config, &files)?;
             return Ok(Self { clients, read, left_out: BTreeMap::new() });
         }
         let none = Store::none();
@@ -192,9 +193,26 @@ impl PlanInputs {
         let root = reader.read_root(&mut notes)?;
         let Notes { mut read, left_out } = notes;
         reader.note_text(&mut read);
-        let clients = client_facts::of_rows(spec, &rows, root.as_deref(), &config, &trace)?;
+        let clients = client_facts::of_rows(spec, &rows, root.as_deref(), &config, &files)?;
         Ok(Self { clients, read, left_out })
     }
+}
+
+/// Reads the files of a scenario's population and adds them to `read`, by role.
+///
+/// # Errors
+/// If one of them cannot be read or holds what it may not.
+fn population_files(scenario: &Scenario, read: &mut BTreeMap<String, Input>) -> Result<PopulationFiles, InputError> {
+    let trace = trace::read(scenario, read)?;
+    let mut profiles = BTreeMap::new();
+    for (class, device) in &scenario.scenario.population.devices {
+        let Some(file) = &device.profile else { continue };
+        let file = scenario.resolve(file);
+        let (profile, hash) = DeviceProfile::read(&file)?;
+        read.insert(format!("device_profile_{class}"), input(file, hash));
+        profiles.insert(class.clone(), profile);
+    }
+    Ok(PopulationFiles { trace, profiles })
 }
 
 /// Base model that an adapter has to fit, and the layout of the scenario's LoRA on it.

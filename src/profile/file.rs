@@ -35,20 +35,19 @@ impl DeviceProfile {
         Self::fit(&measurements).map_err(|source| ProfileError::Fit { file: file.to_owned(), source })
     }
 
-    /// Reads a profile and checks it.
+    /// Reads a profile and checks it. Returns it with the hash of the file.
     ///
     /// # Errors
     /// If the file cannot be read, is no profile, or has values that no fit gives.
-    pub fn read(file: &Path) -> Result<Self, ProfileError> {
+    pub fn read(file: &Path) -> Result<(Self, blake3::Hash), ProfileError> {
         let bytes = read_limited(file).map_err(|source| ProfileError::Io { file: file.to_owned(), source })?;
-        Self::of_bytes(&bytes).map_err(|message| ProfileError::Content { file: file.to_owned(), message })
+        match Self::of_bytes(&bytes) {
+            Ok(profile) => Ok((profile, blake3::hash(&bytes))),
+            Err(message) => Err(ProfileError::Content { file: file.to_owned(), message }),
+        }
     }
 
-    /// Parses the content of a file.
-    ///
-    /// # Errors
-    /// As [`Self::read`]; the message does not name the file.
-    pub fn of_bytes(bytes: &[u8]) -> Result<Self, String> {
+    fn of_bytes(bytes: &[u8]) -> Result<Self, String> {
         let profile: Self =
             options().from_bytes(bytes).map_err(|error| format!("{}: {}", error.span.start, error.code))?;
         profile.check()?;

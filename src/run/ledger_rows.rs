@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, TaskId, TaskRecord};
+use fedreplay_sim::{EventRecord, RoundRecord, RoundStatus, TaskId, TaskRecord, Work};
 
 use super::planned_round::{Evaluations, OwnModel, PlannedRound};
 use super::scheduled_benchmarks;
@@ -38,7 +38,7 @@ fn population_row(clients: &Clients, index: usize, client: &ClientFacts, place: 
         held_out_rows: client.held_out_rows.into(),
         train_tokens: client.train_tokens,
         device: device_name.clone(),
-        flops_per_second: device.speed.0,
+        flops_per_second: device.speed.map_or_else(|| measured_speed(work), |speed| speed.0),
         memory_bytes: device.memory.map(|memory| memory.0),
         link: link_name.clone(),
         downlink_bits_per_second: link.down.0,
@@ -48,6 +48,13 @@ fn population_row(clients: &Clients, index: usize, client: &ClientFacts, place: 
         task_flops: work.flops,
         task_memory_bytes: work.peak_memory_bytes,
     }
+}
+
+/// [FLOP/s] -- Returns the speed at which a task's operations take its measured time.
+fn measured_speed(work: &Work) -> u64 {
+    let nanoseconds = work.training.map_or(1, |training| training.0.max(1));
+    let speed = u128::from(work.flops) * 1_000_000_000 / u128::from(nanoseconds);
+    u64::try_from(speed).unwrap_or(u64::MAX).max(1)
 }
 
 /// Finished round as a chunk of the ledger, with the aggregator's model after it.

@@ -103,6 +103,9 @@ pub struct PlanSummary {
     /// [g] -- CO2 of that energy; `None` if the scenario counts none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carbon_g: Option<f64>,
+    /// [ns] -- Least and greatest training time of a task without slowdown, by device class with a profile.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub measured_training_ns: BTreeMap<String, [u64; 2]>,
     /// [nat/token] -- Loss used in place of real ones, if client selection reads losses.
     pub stand_in_loss: Option<f64>,
     /// Privacy that the run would spend; `None` without differential privacy.
@@ -222,6 +225,7 @@ fn run(
     }
     let mut summary = figures.finish();
     summary.left_out = inputs.left_out.clone();
+    summary.measured_training_ns = inputs.clients.measured_times();
     summary.privacy = privacy.map(|privacy| privacy.spent(scenario.scenario.rounds, summary.rounds));
     summary.stand_in_loss = scenario.reads_results().then_some(STAND_IN_LOSS);
     summary.bands = Bands::of(&repeated);

@@ -50,7 +50,9 @@ pub(super) fn include(scenario: &mut ScenarioSpec, folder: &Path) -> Result<(), 
 fn device(spec: &sim::DeviceSpec, precision: sim::Precision) -> Option<DeviceClassSpec> {
     let exact = spec.device(precision)?;
     Some(DeviceClassSpec {
-        speed: Speed(exact.flops_per_s),
+        speed: Some(Speed(exact.flops_per_s)),
+        profile: None,
+        extrapolate: false,
         jitter: 0.0,
         slowdown: None,
         memory: Some(Bytes(exact.memory_bytes)),

@@ -6,8 +6,9 @@ use std::num::NonZeroU32;
 use super::method::check_method;
 use super::quantity::Duration;
 use super::schema::{
-    ArithmeticSpec, Counts, Dropout, GroupSpec, Kernels, LastQuestion, LinkSharing, LinkWeights, ModelSpec, Network,
-    NumericsSpec, ObjectiveSpec, PairFormSpec, Population, PrecisionSpec, Protocol, ScenarioSpec, TemplateSpec,
+    ArithmeticSpec, Counts, DeviceClassSpec, Dropout, GroupSpec, Kernels, LastQuestion, LinkSharing, LinkWeights,
+    ModelSpec, Network, NumericsSpec, ObjectiveSpec, PairFormSpec, Population, PrecisionSpec, Protocol, ScenarioSpec,
+    TemplateSpec,
 };
 use super::{check_aggregation, check_codec, check_privacy, federated_lora};
 
@@ -258,6 +259,7 @@ const SLOWDOWN_MAX: f64 = 1000.0;
 
 fn check_devices(population: &Population) -> Result<(), Fault> {
     for (name, device) in &population.devices {
+        check_speed(name, device)?;
         let Some(quantiles) = &device.slowdown else { continue };
         let field = format!("population.devices.{name}.slowdown");
         if device.jitter > 0.0 {
@@ -269,6 +271,20 @@ fn check_devices(population: &Population) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Checks that a device class has times of one kind.
+fn check_speed(name: &str, device: &DeviceClassSpec) -> Result<(), Fault> {
+    let field = format!("population.devices.{name}");
+    match (device.speed, &device.profile) {
+        (None, None) => fault(field, "it needs `speed` or `profile`"),
+        (Some(_), Some(_)) => fault(format!("{field}.profile"), "it replaces `speed`, but both are given"),
+        (Some(_), None) if device.extrapolate => fault(format!("{field}.extrapolate"), "it is for a `profile`"),
+        (None, Some(_)) if device.memory_bandwidth.is_some() => {
+            fault(format!("{field}.memory_bandwidth"), "the times of a `profile` have its effect already")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks that a group is in a known region, if the protocol or the network distinguishes regions.

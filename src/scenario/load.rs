@@ -219,6 +219,9 @@ fn identified(scenario: &ScenarioSpec) -> ScenarioSpec {
         trace.clients = None;
         trace.online = None;
     }
+    for device in scenario.population.devices.values_mut() {
+        device.profile = device.profile.as_ref().map(|_| PathBuf::new());
+    }
     scenario.execution = Default::default();
     scenario.output = Default::default();
     // All defaults that `fidelity` selects are written out, so it carries no further information.

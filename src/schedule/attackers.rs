@@ -71,7 +71,8 @@ pub(super) fn place_attackers(scenario: &ScenarioSpec, attackers: &BTreeSet<u32>
         place.device = *devices.entry(place.device).or_insert_with(|| {
             let mut class = placed.devices[place.device as usize].clone();
             class.crashes = None;
-            class.device.speed = FIRST_SPEED;
+            class.device.speed = Some(FIRST_SPEED);
+            class.device.profile = None;
             class.device.jitter = 0.0;
             class.device.slowdown = None;
             class.device.memory_bandwidth = None;

@@ -1,16 +1,16 @@
 //! Facts about clients and model that virtual time depends on: counts and costs, without weights.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fedreplay_sim::{Purpose, Seed, Stream, TaskRecord};
+use fedreplay_sim::{Purpose, Seed, Span, Stream, TaskRecord};
 
 use super::ScheduleError;
 use super::attackers::{attacking_clients, place_attackers};
 use super::carbon::Carbon;
-use super::model_shape::{lora_spec, shape, targets};
+use super::measured_time::{PopulationFiles, TaskSize};
+use super::model_shape::{lora_spec, shape, targets, workload};
 use super::placement::Placed;
 use super::task_cost::TaskCosts;
-use super::trace::Trace;
 use crate::adapter::Layout;
 use crate::data::{ClientRows, Rows, held_out_rows};
 use crate::model::Config;
@@ -44,6 +44,18 @@ pub struct Clients {
 }
 
 impl Clients {
+    /// [ns] -- Returns the least and the greatest training time of a task without slowdown, by device class with a profile.
+    pub fn measured_times(&self) -> BTreeMap<String, [u64; 2]> {
+        let mut times = BTreeMap::new();
+        for (facts, place) in self.facts.iter().zip(&self.placement.places) {
+            let Some(Span(time)) = self.costs.works()[facts.work as usize].training else { continue };
+            let class = &self.placement.devices[place.device as usize].name;
+            let [least, greatest] = times.get(class).copied().unwrap_or([time; 2]);
+            times.insert(class.clone(), [time.min(least), time.max(greatest)]);
+        }
+        times
+    }
+
     /// Returns the rank of a client's adapter under a scenario.
     pub fn rank(&self, scenario: &ScenarioSpec, client: u32) -> u32 {
         let place = self.placement.places[client as usize];
@@ -69,13 +81,14 @@ struct Amount {
 /// Returns the clients of a scenario with these rows, on a model of this shape. `root` are the rows that the server trains on.
 ///
 /// # Errors
-/// If the adapter does not fit the model, a method leaves no layer of it to be shared, the sizes of a task overflow, or the trace or the attackers do not fit the data.
+/// If the adapter does not fit the model, a method leaves no layer of it to be shared, the sizes of a task overflow, the trace or the attackers do
+/// not fit the data, or a profile does not fit what is trained.
 pub fn of_rows(
     scenario: &ScenarioSpec,
     rows: &[ClientRows],
     root: Option<&Rows>,
     config: &Config,
-    trace: &Trace,
+    files: &PopulationFiles,
 ) -> Result<Clients, ScheduleError> {
     let amounts = rows.iter().map(|client| Amount {
         id: Some(client.id.as_str().into()),
@@ -84,12 +97,16 @@ pub fn of_rows(
         train_tokens: client.train.tokens(),
         longest_tokens: client.train.longest(),
     });
-    let mut clients = outline(scenario, amounts, |client| rows[client].id.clone(), config, trace)?;
+    let mut clients = outline(scenario, amounts, |client| rows[client].id.clone(), config, files)?;
     if let Some(root) = root {
-        let tokens = (root.tokens().div_ceil(root.count() as u64), root.longest());
-        let steps = scenario.training.local_steps;
-        let work = clients.costs.row(tokens.0, tokens.1, steps, scenario.model.lora.rank);
-        clients.server_work = Some(work.ok_or_else(|| too_large(scenario, tokens.1, config))?);
+        let size = TaskSize {
+            rank: scenario.model.lora.rank,
+            steps: scenario.training.local_steps,
+            mean_tokens: root.tokens().div_ceil(root.count() as u64),
+            longest_tokens: root.longest(),
+        };
+        let work = clients.costs.row(size, None);
+        clients.server_work = Some(work.ok_or_else(|| too_large(scenario, size.longest_tokens, config))?);
     }
     Ok(clients)
 }
@@ -102,10 +119,10 @@ pub fn of_synthetic(
     scenario: &ScenarioSpec,
     synthetic: &Synthetic,
     config: &Config,
-    trace: &Trace,
+    files: &PopulationFiles,
 ) -> Result<Clients, ScheduleError> {
     let amounts = (0..synthetic.clients).map(|client| synthetic_amount(scenario, synthetic, client));
-    outline(scenario, amounts, |client| name_of(None, client), config, trace)
+    outline(scenario, amounts, |client| name_of(None, client), config, files)
 }
 
 /// Draws the amount of data of a synthetic client. Each client has its own random stream.
@@ -130,7 +147,7 @@ fn outline(
     amounts: impl ExactSizeIterator<Item = Amount>,
     name: impl Fn(usize) -> String,
     config: &Config,
-    trace: &Trace,
+    files: &PopulationFiles,
 ) -> Result<Clients, ScheduleError> {
     let layout = lora_spec(scenario).layout(config)?;
     check_layers(scenario, layout.layers().len())?;
@@ -138,21 +155,36 @@ fn outline(
     let mut rows = 0;
     let mut costs = TaskCosts::new(scenario, shape(config), targets(&layout), Layout::clone(&layout), clients);
     let attackers = attacking_clients(scenario, clients, &name)?;
-    let mut placement = Placed::new(scenario, clients, name, trace)?;
+    let mut placement = Placed::new(scenario, clients, &name, &files.trace)?;
     place_attackers(scenario, &attackers, &mut placement);
-    let carbon = match (&scenario.carbon, &trace.grids) {
+    let carbon = match (&scenario.carbon, &files.trace.grids) {
         (Some(spec), Some(grids)) => Some(Carbon::new(spec, grids, &placement)?),
         _ => None,
     };
+    if !files.profiles.is_empty() {
+        let wanted = workload(scenario, config, &layout);
+        placement
+            .devices
+            .iter()
+            .filter_map(|class| files.measured(class))
+            .try_for_each(|class| class.check(scenario, &wanted))?;
+    }
     let mut facts = Vec::with_capacity(clients);
-    for (amount, place) in amounts.zip(&placement.places) {
+    for (client, (amount, place)) in amounts.zip(&placement.places).enumerate() {
         // Work is costed with rows of mean length, peak memory with the longest row.
-        let mean_tokens = amount.train_tokens.div_ceil(u64::from(amount.train_rows));
+        let device = &placement.devices[place.device as usize];
         let steps = scenario.steps(amount.train_rows.into(), clients).saturating_mul(scenario.trainings_per_task());
-        let rank = scenario.rank_of(&placement.devices[place.device as usize].name);
-        let work = costs
-            .row(mean_tokens, amount.longest_tokens, steps, rank)
-            .ok_or_else(|| too_large(scenario, amount.longest_tokens, config))?;
+        let size = TaskSize {
+            rank: scenario.rank_of(&device.name),
+            steps,
+            mean_tokens: amount.train_tokens.div_ceil(u64::from(amount.train_rows)),
+            longest_tokens: amount.longest_tokens,
+        };
+        let measured = files.measured(device);
+        if let Some(class) = &measured {
+            class.check_task(size, scenario.training.batch_size, &name(client))?;
+        }
+        let work = costs.row(size, measured).ok_or_else(|| too_large(scenario, amount.longest_tokens, config))?;
         let Amount { id, train_rows, held_out_rows, train_tokens, .. } = amount;
         rows += u64::from(train_rows);
         facts.push(ClientFacts { id, work, train_rows, held_out_rows, train_tokens });

@@ -73,7 +73,8 @@ fn device(class: &DeviceClass, jitters: &mut Jitters) -> sim::Device {
     let DeviceClass { name, device, crashes } = class;
     sim::Device {
         name: name.clone(),
-        flops_per_s: device.speed.0,
+        // Tasks on devices without a speed have measured times.
+        flops_per_s: device.speed.map_or(1, |speed| speed.0),
         memory_bytes: device.memory.map_or(u64::MAX, |memory| memory.0),
         memory_bytes_per_s: device.memory_bandwidth.map_or(u64::MAX, |bandwidth| bandwidth.0),
         idle_mw: milliwatts(device.idle_watts),

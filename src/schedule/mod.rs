@@ -5,6 +5,7 @@ mod carbon;
 pub(crate) mod client_facts;
 mod federation;
 mod grid;
+mod measured_time;
 pub(crate) mod model_shape;
 mod placement;
 mod protocol;
@@ -17,6 +18,7 @@ pub use carbon::{Carbon, CarbonError};
 pub use client_facts::{ClientFacts, Clients};
 pub use federation::federation;
 pub use grid::{GridIntensity, Grids};
+pub use measured_time::{MeasuredClass, PopulationFiles, TaskSize};
 pub use placement::{DeviceClass, LinkClass, Place, Placed};
 pub use task_cost::{TaskCosts, base_change_bytes};
 pub use timeline::STAND_IN_LOSS;
@@ -44,6 +46,9 @@ pub enum ScheduleError {
          beyond 64-bit counts"
     )]
     TaskTooLarge { tokens: u64, batch_size: u32, layers: usize, width: usize },
+    /// The profile of a device class was measured with something else than the scenario trains.
+    #[error("failed to use population.devices.{class}.profile: {message}")]
+    Profile { class: String, message: String },
     /// A client has no device, link or region.
     #[error(transparent)]
     Placement(#[from] PlacementError),

@@ -336,7 +336,11 @@ fn traced_device(
     };
     // Single values of the row replace those of the class.
     let device = &mut class.device;
-    device.speed = row.flops_per_second.map_or(device.speed, Speed);
+    // A speed of the client's own replaces a measured profile.
+    if let Some(speed) = row.flops_per_second {
+        device.speed = Some(Speed(speed));
+        device.profile = None;
+    }
     device.memory = row.memory_bytes.map(Bytes).or(device.memory);
     device.memory_bandwidth = row.memory_bandwidth_bytes_per_second.map(Bandwidth).or(device.memory_bandwidth);
     if let Some(jitter) = row.jitter {
@@ -345,16 +349,18 @@ fn traced_device(
     }
     device.busy_watts = row.busy_watts.unwrap_or(device.busy_watts);
     device.idle_watts = row.idle_watts.unwrap_or(device.idle_watts);
-    if device.speed.0 == 0 {
+    if device.speed.is_none() && device.profile.is_none() {
         return Err(format!("no device `{}` is known, and its trace gives no flops_per_second", class.name));
     }
     Ok(Some(class))
 }
 
-/// Returns a device without any known value; its speed of 0 marks it as incomplete.
+/// Returns a device without any known value, which is incomplete without a speed.
 fn blank() -> schema::DeviceClassSpec {
     schema::DeviceClassSpec {
-        speed: Speed(0),
+        speed: None,
+        profile: None,
+        extrapolate: false,
         jitter: 0.0,
         slowdown: None,
         memory: None,

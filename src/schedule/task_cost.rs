@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use fedreplay_sim as sim;
 
+use super::measured_time::{MeasuredClass, TaskSize};
 use crate::adapter::{Factors, Layout, WireFormat, wire_bytes_of};
 use crate::compression::{Compression, Sent};
 use crate::scenario::schema::{Availability, Dropout, GroupSpec, Protocol, ScenarioSpec, Selection};
@@ -14,13 +15,15 @@ use crate::scenario::truncated_rank_max;
 #[derive(Clone, Debug)]
 pub struct TaskCosts {
     training: sim::LoraTraining,
+    /// Rows of a micro-batch, and micro-batches of a step.
+    micro_batches: [u32; 2],
     layout: Layout,
     clients: usize,
     /// [byte] -- Frozen factors that a client receives with its first task.
     received_once_bytes: u64,
     /// Transfers in odd rounds, from 1, and in even ones, by rank.
     traffic: BTreeMap<u32, [sim::Traffic; 2]>,
-    rows: BTreeMap<(u64, u64, u32, u32), u32>,
+    rows: BTreeMap<(TaskSize, Option<String>), u32>,
     works: Vec<sim::Work>,
 }
 
@@ -62,37 +65,50 @@ impl TaskCosts {
             by_rank.insert(rank, [1, 2].map(|round| traffic(scenario, &layout, clients, round)));
         }
         let received_once_bytes = wire_bytes_of(&layout, WireFormat::F32, scenario.factors_received_once());
-        Self { training, layout, clients, received_once_bytes, traffic: by_rank, rows: BTreeMap::new(), works: vec![] }
+        Self {
+            training,
+            micro_batches: [steps.batch_size, steps.gradient_accumulation],
+            layout,
+            clients,
+            received_once_bytes,
+            traffic: by_rank,
+            rows: BTreeMap::new(),
+            works: vec![],
+        }
     }
 
-    /// Returns the row of a client of this rank whose tasks have `steps` steps, on rows of `mean_tokens` on average and
-    /// `longest_tokens` at most, and adds it if there is none yet.
+    /// Returns the row of a client whose tasks have this size, on a device of this class if it has a profile, and adds it if there is none
+    /// yet.
     ///
-    /// Operations and memory traffic are those of rows of the mean length, since the simulator does not know which rows
+    /// Operations, memory traffic and measured times are those of rows of the mean length, since the simulator does not know which rows
     /// a task draws; the peak memory is that of a batch of the longest rows. `None` if a size does not fit in 64 bits.
-    pub fn row(&mut self, mean_tokens: u64, longest_tokens: u64, steps: u32, rank: u32) -> Option<u32> {
-        if let Some(&row) = self.rows.get(&(mean_tokens, longest_tokens, steps, rank)) {
+    pub fn row(&mut self, size: TaskSize, measured: Option<MeasuredClass>) -> Option<u32> {
+        let key = (size, measured.map(|class| class.name.to_owned()));
+        if let Some(&row) = self.rows.get(&key) {
             return Some(row);
         }
         // The mean length gives operations and memory traffic, the greatest length gives the peak memory.
-        let training = sim::LoraTraining { steps: steps.into(), rank: rank.into(), ..self.training.clone() };
-        let mean = sim::LoraTraining { sequence: mean_tokens.max(1), ..training.clone() };
-        let longest = sim::LoraTraining { sequence: longest_tokens.max(1), ..training };
+        let training = sim::LoraTraining { steps: size.steps.into(), rank: size.rank.into(), ..self.training.clone() };
+        let mean = sim::LoraTraining { sequence: size.mean_tokens.max(1), ..training.clone() };
+        let longest = sim::LoraTraining { sequence: size.longest_tokens.max(1), ..training };
         if !(fits(&mean) && fits(&longest)) {
             return None;
         }
         let row = self.works.len() as u32;
-        let [odd, even] = self.traffic[&rank];
+        let [odd, even] = self.traffic[&size.rank];
         let work = mean.work();
+        let [batch, accumulation] = self.micro_batches;
+        let measured_bytes = measured.and_then(|class| class.peak_memory_bytes(size, batch));
         self.works.push(sim::Work {
-            peak_memory_bytes: longest.peak_memory_bytes(),
+            peak_memory_bytes: measured_bytes.unwrap_or_else(|| longest.peak_memory_bytes()),
             download_bytes: odd.download_bytes,
             upload_bytes: odd.upload_bytes,
             every_second_round: Some(even).filter(|&even| even != odd),
             first_download_bytes: work.first_download_bytes.saturating_add(self.received_once_bytes),
+            training: measured.map(|class| class.training_span(size, batch, accumulation)),
             ..work
         });
-        self.rows.insert((mean_tokens, longest_tokens, steps, rank), row);
+        self.rows.insert(key, row);
         Some(row)
     }
 

@@ -20,6 +20,7 @@ mod damaged_datasets;
 mod data;
 mod data_forms;
 mod determinism;
+mod device_profiles;
 mod diversity;
 mod downlink;
 mod evaluation;

@@ -30,15 +30,20 @@ pub struct Device {
 }
 
 impl Device {
-    /// Returns the training time of `work` with a slowdown of `slowdown_ppb` [10^-9]: that of the slower of compute and
-    /// memory, rounded up, at least 1 ns.
+    /// Returns the training time of `work` with a slowdown of `slowdown_ppb` [10^-9], rounded up, at least 1 ns: the time that it
+    /// states, or else that of the slower of compute and memory.
     pub fn training_span(&self, work: &Work, slowdown_ppb: u64) -> Span {
+        let nominal = work.training.unwrap_or_else(|| self.modeled_span(work));
+        nominal.portion(slowdown_ppb, NOMINAL_PPB).max(Span(1))
+    }
+
+    fn modeled_span(&self, work: &Work) -> Span {
         let compute = Span::of_work(work.flops, self.flops_per_s);
         let memory = match work.memory_traffic_bytes {
             0 => Span::ZERO,
             bytes => Span::of_work(bytes, self.memory_bytes_per_s),
         };
-        compute.max(memory).portion(slowdown_ppb, NOMINAL_PPB).max(Span(1))
+        compute.max(memory)
     }
 
     /// Returns whether `work` fits into memory.
@@ -127,6 +132,9 @@ pub struct Work {
     /// `None` where they are those of the other rounds.
     #[serde(default)]
     pub every_second_round: Option<Traffic>,
+    /// Training time without slowdown, where it was measured; `None` is that of the device's speed and memory bandwidth.
+    #[serde(default)]
+    pub training: Option<Span>,
 }
 
 impl Work {

@@ -206,6 +206,7 @@ impl LoraTraining {
             upload_bytes: self.adapter_wire_bytes(),
             first_download_bytes: if self.downloads_base { self.base_bytes() } else { 0 },
             every_second_round: None,
+            training: None,
         }
     }
 }

@@ -182,6 +182,6 @@ fn damaged_snapshots_are_refused() {
     assert_eq!(refuse(&altered), SnapshotError::Damaged);
     let mut newer = bytes.clone();
     newer[8] += 1;
-    assert!(matches!(refuse(&newer), SnapshotError::OtherFormat { found: 6, .. }));
+    assert!(matches!(refuse(&newer), SnapshotError::OtherFormat { found: 7, .. }));
     assert_eq!(Simulation::federation_of_snapshot(&bytes).unwrap(), tied_world().hash());
 }

@@ -17,6 +17,7 @@ pub fn federation(clients: usize, protocol: Protocol, rounds: u32) -> Federation
             upload_bytes: 1_000_000,
             first_download_bytes: 0,
             every_second_round: None,
+            training: None,
         }],
         dropouts: vec![Dropout::default()],
         availabilities: vec![Availability::Always],

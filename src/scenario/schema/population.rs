@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::super::quantity::{Bandwidth, Bytes, Duration, Rate, Speed};
 use super::{Radio, Transport, day, unit};
@@ -57,8 +57,18 @@ pub struct ClientTrace {
 #[serde(deny_unknown_fields)]
 #[serde(rename = "Device")]
 pub struct DeviceClassSpec {
-    /// [FLOP/s] Effective speed in training.
-    pub speed: Speed,
+    /// [FLOP/s] Effective speed in training. `None` is for devices with a profile, which states times instead.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "without_option")]
+    pub speed: Option<Speed>,
+    /// File with measured times and memory of training steps, which `fedreplay calibrate` writes: instead of `speed` and `memory_bandwidth`.
+    /// Relative to the scenario file. `None` is not written out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<PathBuf>,
+    /// Whether clients may train on more or longer rows, or at other ranks, than the profile has, by terms that are fitted to its times. Without
+    /// it they are refused. `false` is not written out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(extend("default" = false))]
+    pub extrapolate: bool,
     /// [1] Standard deviation of the logarithm of a task's slowdown, which is log-normal with median 1 -- 0 to 5.
     #[serde(default, deserialize_with = "range::up_to_five")]
     pub jitter: f64,
@@ -78,6 +88,14 @@ pub struct DeviceClassSpec {
     /// [W] Power while transferring or waiting.
     #[serde(default, deserialize_with = "range::non_negative")]
     pub idle_watts: f64,
+}
+
+/// Serializes a value that is there as the value alone, as it was before it could be left out: scenarios keep their hashes.
+fn without_option<S: Serializer>(speed: &Option<Speed>, serializer: S) -> Result<S::Ok, S::Error> {
+    match speed {
+        Some(speed) => speed.serialize(serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// Link class.

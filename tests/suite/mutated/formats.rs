@@ -47,7 +47,7 @@ const READ_STORE: &[&str] = &[
 ];
 const SWEEP: &[&str] = &["sweep sweep.ron --out swept --store sweeps"];
 
-pub const FORMATS: [Format; 73] = [
+pub const FORMATS: [Format; 75] = [
     // Scenarios and what stands next to them.
     format("scenario.ron", &[CHECK, "plan scenario.ron --out planned"]),
     format("cataloged.ron", &["scenario check cataloged.ron --no-trial"]),
@@ -55,6 +55,8 @@ pub const FORMATS: [Format; 73] = [
     format("values.set", &["scenario check scenario.ron --no-trial --set @values.set"]),
     format("sweep.ron", &["sweep sweep.ron --out again --store sweeps"]),
     format("train.sh", &["import {}"]),
+    format("steps.parquet", &["calibrate --from {} --out fitted.ron"]),
+    format("this.ron", &["plan profiled.ron --out planned"]),
     format("clients.csv", &["plan traced.ron --out planned"]),
     format("online.csv", &["plan traced.ron --out planned"]),
     format("clients.parquet", &["plan traced-parquet.ron --out planned"]),

@@ -9,6 +9,7 @@ use fedreplay::store::Digest;
 use fedreplay_sim::Stream;
 use serde_json::json;
 
+use super::super::device_profiles::{measured, write_profile};
 use super::super::evaluation::question;
 use super::super::signed::{LAB, LAB_PUBLIC};
 use super::super::support::{World, copy, files, output, project, rows};
@@ -110,6 +111,10 @@ impl Inputs {
             let trace = format!("trace: (clients: \"{trace}\", {online}), mix: [");
             world.write(name, &scenario.replace("mix: [", &trace));
         }
+        let profile = "profile: \"this.ron\", extrapolate: true";
+        world.write("profiled.ron", &scenario.replace("speed: \"1 GFLOP/s\", jitter: 0.2", profile));
+        write_profile(&world.path("this.ron"));
+        measured().write(&world.path("steps.parquet")).expect("a writable folder");
         let group = "mix: [(share: 1, device: \"t4\", link: \"home\"),";
         world.write("cataloged.ron", &scenario.replace("mix: [", &format!("catalog: \"devices.ron\", {group}")));
         fs::copy(project("scenarios/devices.ron"), world.path("devices.ron")).expect("a copy");

@@ -18,7 +18,7 @@ use Reads::{Formats, Nothing};
 
 const KERNEL: Reads = Nothing("what the kernel says about this machine and process");
 
-const READERS: [(&str, Reads); 58] = [
+const READERS: [(&str, Reads); 62] = [
     ("adapter/peft/read.rs", Formats(&["adapter/adapter_config.json", "run/adapters/round-00001/adapter_config.json"])),
     (
         "adapter/saved.rs",
@@ -44,6 +44,7 @@ const READERS: [(&str, Reads); 58] = [
             "questions/advbench/advbench.csv",
         ]),
     ),
+    ("calibration/machine.rs", KERNEL),
     ("cli/args/judge.rs", Formats(&["wording.txt"])),
     ("cli/commands/import.rs", Formats(&["train.sh"])),
     ("cli/commands/sweep.rs", Formats(&["swept/sweep.json"])),
@@ -118,6 +119,8 @@ const READERS: [(&str, Reads); 58] = [
     ("model/merge.rs", Formats(&["base/config.json"])),
     ("model/weight_files.rs", Formats(&["sharded/model.safetensors.index.json"])),
     ("privacy/noise.rs", KERNEL),
+    ("profile/file.rs", Formats(&["this.ron"])),
+    ("profile/table.rs", Formats(&["steps.parquet"])),
     ("results/summary.rs", Formats(&["swept/0001-slow-uplink-1-Mbit-s/timing/summary.json"])),
     ("run/certificate.rs", Formats(&["run/certificate.json"])),
     ("run/folder.rs", Formats(&["run/scenario.ron"])),
@@ -139,6 +142,7 @@ const READERS: [(&str, Reads); 58] = [
     ("store/session.rs", Nothing("files are locked and never read")),
     ("store/upkeep.rs", Formats(&["kept/results/*", "kept/contents/*"])),
     ("training/process/available.rs", KERNEL),
+    ("training/process/hash_cache.rs", Nothing("a cache of the user's, whose own tests damage its entries")),
     ("training/process/libraries.rs", Nothing("the libraries of the program")),
     ("training/process/numerics.rs", KERNEL),
 ];
@@ -208,7 +212,7 @@ const PARSERS: [(&str, &[&str]); 9] = [
     ("fs::read(", KERNEL_AND_STORE),
     (
         "ParquetRecordBatchReaderBuilder::try_new",
-        &["data/parquet_rows.rs", "inputs/table.rs", "ledger/batches.rs", "ledger/locate.rs"],
+        &["data/parquet_rows.rs", "inputs/table.rs", "ledger/batches.rs", "ledger/locate.rs", "profile/table.rs"],
     ),
 ];
 
@@ -217,6 +221,7 @@ const KERNEL_AND_STORE: &[&str] = &[
     "adapter/peft/read.rs",
     "adapter/saved.rs",
     "benchmarks/human_eval/problems.rs",
+    "calibration/machine.rs",
     "cli/output/signals.rs",
     "diversity/endpoint.rs",
     "inputs/self_test_cache.rs",

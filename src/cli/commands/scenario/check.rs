@@ -103,6 +103,10 @@ fn lines(scenario: &Scenario, summary: &PlanSummary, forecast: Option<&Forecast>
             ),
         ),
     ];
+    for (class, [least, greatest]) in &summary.measured_training_ns {
+        let times = format!("{} to {}", units::span(*least), units::span(*greatest));
+        lines.push(("task time", format!("{times} of training on `{class}`, by its profile")));
+    }
     for (role, left_out) in &summary.left_out {
         lines.extend(left_out.sentences(role).into_iter().map(|sentence| ("left out", sentence)));
     }
