@@ -1,6 +1,6 @@
 # The project's commands. Each installs what it needs, and does nothing twice.
 
-.PHONY: quickstart wheel wheel-test release method-bits real real-check cross-check clock-check real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis python-check build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
+.PHONY: quickstart wheel wheel-test release method-bits real real-check cross-check clock-check clock-training real-chats test nightly bits soak seeds forgeries portable digests dependencies lint libtorch browser analysis python-check build docs api fixtures swarm privacy-table tables tiny-scenarios fuzz clean
 
 ## Install LibTorch, build, and play scenarios/quickstart.ron.
 quickstart: build
@@ -39,6 +39,11 @@ cross-check: build
 clock-check: build
 	@tools/clock/check
 
+## Compare a federation of two processes that really train SmolLM2-135M-Instruct with its plan, by a profile of this machine. Needs root; six
+## minutes, in which nothing else should run.
+clock-training: build
+	@tools/clock/training
+
 ## Fetch real chats as they were shared (27 MB), say which rows cannot be used, and run one round on the others.
 real-chats: build
 	@tools/real/fetch-model
@@ -56,7 +61,7 @@ test: libtorch
 	@command -v chromedriver >/dev/null || echo "tests of reports in a browser were not run: make browser installs Chromium"
 
 ## All of what CI runs in a small form: hours on two cores. benches/README.md has the last results.
-nightly: bits method-bits soak seeds forgeries portable cross-check clock-check real-chats python-check api
+nightly: bits method-bits soak seeds forgeries portable cross-check clock-check clock-training real-chats python-check api
 
 ## Equal bits at the sizes of real models: every precision, 1 to 4,097 rows, one to four threads, alone and in company.
 ## Hours on two cores; `make bits BITS=SmolLM2-135M` runs the part of one model.

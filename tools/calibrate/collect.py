@@ -12,7 +12,6 @@ repeats go in rounds over all shapes. docs/calibrate.md has the columns of the t
 import argparse
 import datetime
 import platform
-import resource
 import sys
 import time
 from pathlib import Path
@@ -59,9 +58,14 @@ def options():
     parser.add_argument("--device", default="cpu", help="device of PyTorch [default: cpu]")
     parser.add_argument("--device-name", help="name of the device in the profile [default: what the system says]")
     parser.add_argument("--threads", type=int, help="threads on a CPU [default: PyTorch's choice]")
+    parser.add_argument("--workers", type=int, default=1, help="trainings on the device at the same time, of which this is one: a note in the profile")
     chosen = parser.parse_args()
     if len(chosen.lengths) < 2 or chosen.lengths[0] < 2:
         parser.error("--lengths: at least two, of at least 2 tokens")
+    for rows, length in chosen.held_out:
+        is_inside = chosen.rows[0] <= rows <= chosen.rows[-1] and chosen.lengths[0] <= length <= chosen.lengths[-1]
+        if not is_inside or (rows in chosen.rows and length in chosen.lengths):
+            parser.error(f"--held-out {rows}x{length}: a shape between the others is needed")
     if chosen.repeats < 1:
         parser.error("--repeats: at least 1")
     return chosen
@@ -80,7 +84,7 @@ def device_name(chosen):
 
 
 class Peak:
-    """The greatest memory since the last reset: of the process on a CPU, of tensors on a GPU of CUDA; None where nobody knows."""
+    """The greatest memory since the last reset: of the process on a CPU under Linux, of tensors on a GPU of CUDA; else None."""
 
     def __init__(self, device):
         self.is_cuda = device.startswith("cuda")
@@ -93,20 +97,16 @@ class Peak:
             try:
                 Path("/proc/self/clear_refs").write_text("5")
             except OSError:
-                # Without Linux's reset, shapes that ascend have a peak of their own all the same.
-                pass
+                # The peak would be that of loading the model.
+                self.is_cpu = False
 
     def bytes(self):
         if self.is_cuda:
             return torch.cuda.max_memory_allocated()
         if not self.is_cpu:
             return None
-        try:
-            line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
-            return int(line.split()[1]) * 1024
-        except (OSError, StopIteration):
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            return peak if sys.platform == "darwin" else peak * 1024
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
 
 
 def synchronize(device):
@@ -198,7 +198,7 @@ def setting(chosen, bench):
         "objective": "Sft",
         "device": device_name(chosen),
         "threads": torch.get_num_threads(),
-        "workers": 1,
+        "workers": chosen.workers,
         "versions": f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}",
         "measured_on": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "busy": False,

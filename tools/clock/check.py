@@ -1,9 +1,11 @@
 """Compares the plan of a federation with the same federation on shaped links in network namespaces: tables of real / planned.
 
     tools/clock/check [--small] [--only NAME]... [--congestion NAME]... [--seed N] [--set PATH=VALUE]... [--csv FILE]
+    tools/clock/check --only training --profile FILE
 
 A server and the clients of clock.ron exchange messages of the planned sizes (federation.py) over links of the planned
-rates (network.py), and sleep for the planned training. Compared are the times of each task's download, training and upload, and the
+rates (network.py), and sleep for the planned training. Those of training.ron really train (lora.py), which is planned by a profile of
+this machine. Compared are the times of each task's download, training and upload, and the
 rounds. Exits with 1 if a target is missed.
 
 A transfer has stalled if the client's link carries nothing for a second meanwhile. Rounds without a stall are judged, and the share
@@ -30,6 +32,7 @@ import network
 
 HERE = Path(__file__).parent
 SCENARIO = "tools/clock/clock.ron"
+SCENARIO_OF_TRAINING = "tools/clock/training.ron"
 UNITS = {"bit/s": 1, "kbit/s": 1e3, "Mbit/s": 1e6, "Gbit/s": 1e9}
 SHARED = ["--set", 'server.downlink="20 Mbit/s"', "--set", 'server.uplink="20 Mbit/s"']
 HTTP2 = ["--set", "population.links.shaped.transport.overhead=TcHttp2"]
@@ -48,6 +51,9 @@ SETTINGS = {
     "flower-own": ("flower", HTTP2),
     "flower-shared": ("flower", HTTP2 + SHARED),
 }
+# Real training is compared where it is asked for, since it needs a profile of this machine.
+TRAINING = ("lora", [])
+PYTHON = {"tcp": sys.executable, "lora": ".venv-peer/bin/python", "flower": ".venv-flower/bin/python"}
 # Spread of the noise of shares with which bands are planned: the nearest tenth to what seed 1 measured (docs/clock.md).
 SPREAD = 0.3
 PHASES = ("download", "training", "upload", "task")
@@ -58,8 +64,8 @@ ATTEMPTS = 5
 class Plan:
     """A plan's tables, in seconds."""
 
-    def __init__(self, program: str, folder: Path, options: list[str]):
-        command = [program, "plan", SCENARIO, "--detail", "tasks", "--out", str(folder), *options]
+    def __init__(self, program: str, folder: Path, options: list[str], scenario: str = SCENARIO):
+        command = [program, "plan", scenario, "--detail", "tasks", "--out", str(folder), *options]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit(f"{shlex.join(command)}\n{done.stderr}")
@@ -76,8 +82,12 @@ class Plan:
                FROM {population} ORDER BY client"""
         )
         self.links = [network.Link(**row) for row in links]
-        scenario = (folder / "scenario.ron").read_text()
-        self.server = network.Link(rate(scenario, "downlink"), rate(scenario, "uplink"))
+        resolved = (folder / "scenario.ron").read_text()
+        self.server = network.Link(rate(resolved, "downlink"), rate(resolved, "uplink"))
+        for name, field in (("rank", "rank"), ("steps", "local_steps"), ("batch", "batch_size"), ("length", "tokens_per_row")):
+            figure = int(re.search(rf"\b{field}: ([0-9]+)", resolved).group(1))
+            for task in self.tasks:
+                task[name] = figure
         if any(task["outcome"] != "counted" for task in self.tasks):
             raise SystemExit("error: the real clients finish all tasks, so those of the plan must count")
 
@@ -114,7 +124,7 @@ class Measured:
         return set(self.rounds) - {task.round for task in self.tasks if task.stalled}
 
 
-def federate(plan: Plan, wire: str, congestion: str, python: str) -> Measured:
+def federate(plan: Plan, wire: str, congestion: str) -> Measured:
     """Runs the federation of a plan, and measures it."""
     relays = network.build(plan.server, plan.links, congestion)
     tasks = plan.folder / "tasks.json"
@@ -125,7 +135,7 @@ def federate(plan: Plan, wire: str, congestion: str, python: str) -> Measured:
     for client in [None, *range(len(plan.links))]:
         inside = ["ip", "netns", "exec", network.namespace(client)]
         role = "server" if client is None else str(client)
-        command = [*inside, python, str(HERE / "federation.py"), wire, str(tasks), role, network.address(None)]
+        command = [*inside, PYTHON[wire], str(HERE / "federation.py"), wire, str(tasks), role, network.address(None)]
         peers.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
     planned = sum(plan.rounds.values())
     ends = time.monotonic() + 10 * planned + 300
@@ -237,6 +247,8 @@ def band(what: str, planned: list[float], real: list[float]) -> None:
 def check_full(name: str, congestion: str, compared: Comparison) -> bool:
     """Compares with the targets of docs/clock.md. A miss is a failure where the plan claims to know the times: not on a shared link,
     where they depend on luck, and not with slow start that is not that of RFC 5681."""
+    if name == "training":
+        return judge("rounds without a stall", compared.smooth_rounds(), 0.1)
     on_time = judge("rounds without a stall", compared.smooth_rounds(), 0.03)
     if name == "tcp-own":
         return judge("downloads and uploads", compared.ratios("download", "upload"), 0.01) and on_time
@@ -278,14 +290,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--program", default="target/release/fedreplay")
     parser.add_argument("--small", action="store_true", help="plain TCP, one round: about 25 seconds")
-    parser.add_argument("--only", action="append", choices=SETTINGS, help="only this setting; may be repeated")
+    parser.add_argument("--only", action="append", choices=[*SETTINGS, "training"], help="only this setting; may be repeated")
     parser.add_argument("--congestion", action="append", help="congestion control; may be repeated [default: the machine's, and cubic]")
     parser.add_argument("--seed", default="1", help="seed of the plan")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="change of the scenario; may be repeated")
+    parser.add_argument("--profile", type=Path, help="profile of this machine, of two trainings at a time with one thread each, for training")
     parser.add_argument("--csv", type=Path, help="file to which the ratios of all tasks are appended")
     asked = parser.parse_args()
     if asked.small and set(asked.only or []) - set(WRONG):
         parser.error(f"--small has {' and '.join(WRONG)}")
+    if "training" in (asked.only or []) and not asked.profile:
+        parser.error("training is planned by a profile of this machine: --profile")
     return asked
 
 
@@ -322,12 +337,15 @@ def main() -> None:
 
 def check(asked: argparse.Namespace, name: str, congestion: str, options: list[str]) -> bool:
     """Runs one setting and judges it; the small form tries again if it fails."""
-    wire, changes = SETTINGS[name]
+    wire, changes = SETTINGS.get(name, TRAINING)
+    scenario = SCENARIO
+    if name == "training":
+        scenario = SCENARIO_OF_TRAINING
+        changes = ["--set", f'population.devices.this=(profile: "{asked.profile.resolve()}")']
     folder = asked.work / f"{name}-{congestion}"
-    plan = Plan(asked.program, folder, [*changes, *options])
-    python = sys.executable if wire == "tcp" else ".venv-flower/bin/python"
+    plan = Plan(asked.program, folder, [*changes, *options], scenario)
     for attempt in range(ATTEMPTS):
-        real = federate(plan, wire, congestion, python)
+        real = federate(plan, wire, congestion)
         compared = Comparison(plan, real)
         compared.show(f"{name}, {congestion}")
         if asked.csv:

@@ -1,10 +1,10 @@
-"""Server and client of the federation whose clock tools/clock/check.py compares: processes that move bytes and sleep.
+"""Server and client of the federation whose clock tools/clock/check.py compares: processes that move bytes, and sleep or train.
 
     federation.py WIRE TASKS server ADDRESS
     federation.py WIRE TASKS CLIENT ADDRESS
 
-WIRE is `tcp` (one connection for each client, nothing but the messages) or `flower` (`start_server` and `start_client`). TASKS is a
-JSON list of the tasks of a plan; CLIENT a client's index in it. What happens is written to stdout, as one JSON list on each line:
+WIRE is `tcp` (one connection for each client, nothing but the messages), `lora` (the same with adapters that are trained, lora.py) or
+`flower` (`start_server` and `start_client`). TASKS is a JSON list of the tasks of a plan; CLIENT a client's index in it. What happens is written to stdout, as one JSON list on each line:
 
     ["opened", round, seconds]                the server begins a round
     ["closed", round, seconds]                the last update of the round has arrived
@@ -42,16 +42,32 @@ def by_round(tasks: list[dict]) -> dict[int, list[dict]]:
     return rounds
 
 
-def receive(connection: socket.socket, size: int) -> None:
-    buffer = memoryview(bytearray(1 << 18))
-    while size > 0:
-        count = connection.recv_into(buffer[: min(size, len(buffer))])
+class Sleeping:
+    """Messages without content, and training that is a sleep."""
+
+    def message(self, task: dict) -> bytes:
+        return bytes(task["bytes_down"])
+
+    def train(self, task: dict, message: bytes) -> bytes:
+        time.sleep(task["training_s"])
+        return bytes(task["bytes_up"])
+
+    def aggregate(self, updates: list[bytes]) -> None:
+        pass
+
+
+def receive(connection: socket.socket, size: int) -> bytearray:
+    message = bytearray(size)
+    view = memoryview(message)
+    while view:
+        count = connection.recv_into(view[: 1 << 18])
         if count == 0:
             raise ConnectionError("the other side has closed the connection")
-        size -= count
+        view = view[count:]
+    return message
 
 
-def serve_tcp(tasks: list[dict], address: str) -> None:
+def serve_tcp(tasks: list[dict], address: str, model: Sleeping) -> None:
     clients = {task["client"] for task in tasks}
     listener = socket.create_server((address, PORT), backlog=len(clients))
     connections = {}
@@ -59,18 +75,21 @@ def serve_tcp(tasks: list[dict], address: str) -> None:
         connection, _ = listener.accept()
         connections[struct.unpack("!I", connection.recv(4, socket.MSG_WAITALL))[0]] = connection
 
-    def exchange(task: dict) -> None:
+    def exchange(task: dict) -> bytes:
         connection = connections[task["client"]]
+        message = model.message(task)
         log("dispatched", task["client"], task["round"])
-        connection.sendall(bytes(task["bytes_down"]))
-        receive(connection, task["bytes_up"])
+        connection.sendall(message)
+        update = receive(connection, task["bytes_up"])
         log("arrived", task["client"], task["round"])
+        return update
 
     with ThreadPoolExecutor(len(clients)) as pool:
         for number, of_round in by_round(tasks).items():
             log("opened", number)
-            list(pool.map(exchange, of_round))
+            updates = list(pool.map(exchange, of_round))
             log("closed", number)
+            model.aggregate(updates)
 
 
 def connect(address: str) -> socket.socket:
@@ -83,16 +102,16 @@ def connect(address: str) -> socket.socket:
     raise ConnectionError("the server has not begun to listen within a minute")
 
 
-def take_part_tcp(tasks: list[dict], client: int, address: str) -> None:
+def take_part_tcp(tasks: list[dict], client: int, address: str, model: Sleeping) -> None:
     connection = connect(address)
     connection.sendall(struct.pack("!I", client))
     for task in tasks:
         if task["client"] == client:
-            receive(connection, task["bytes_down"])
+            message = receive(connection, task["bytes_down"])
             log("received", client, task["round"])
-            time.sleep(task["training_s"])
+            update = model.train(task, message)
             log("trained", client, task["round"])
-            connection.sendall(bytes(task["bytes_up"]))
+            connection.sendall(update)
     # The server closes when it has everything.
     connection.recv(1)
 
@@ -169,12 +188,16 @@ def take_part_flower(tasks: list[dict], client: int, address: str) -> None:
 def main() -> None:
     wire, file, role, address = sys.argv[1:]
     tasks = json.loads(Path(file).read_text())
+    client = None if role == "server" else int(role)
     if wire == "flower":
         logging.getLogger("flwr").setLevel(logging.ERROR)
-    if role == "server":
-        {"tcp": serve_tcp, "flower": serve_flower}[wire](tasks, address)
-    else:
-        {"tcp": take_part_tcp, "flower": take_part_flower}[wire](tasks, int(role), address)
+        return serve_flower(tasks, address) if client is None else take_part_flower(tasks, client, address)
+    model = Sleeping()
+    if wire == "lora":
+        import lora
+
+        model = lora.Server(tasks) if client is None else lora.Client(tasks, client)
+    return serve_tcp(tasks, address, model) if client is None else take_part_tcp(tasks, client, address, model)
 
 
 main()
