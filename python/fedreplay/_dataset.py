@@ -49,7 +49,7 @@ def dataset(clients: Clients, *, folder: str | Path | None = None) -> Dataset:
         content = json.dumps(by_client, ensure_ascii=False, allow_nan=False, indent=1).encode()
     except ValueError as error:
         raise TypeError(f"a row has a number that JSON does not have: {error}") from None
-    file = Path(folder or cache_folder() / "datasets") / f"{digest(content)}.json"
+    file = Path(folder or cache_folder() / "datasets").absolute() / f"{digest(content)}.json"
     if not file.exists():
         write_whole(file, content)
     return Dataset(file, {client: len(rows) for client, rows in by_client.items()})

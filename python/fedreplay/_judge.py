@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import platform
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,8 +39,9 @@ def judge(function: Ask, *, name: str | None = None) -> Judge:
         TypeError: without a name, if the function reads names from outside that are no modules.
     """
     if name is None:
+        text = text_of_function(function, "judge")
         versions = [f"{module} {version}" for module, version in modules_of(function).items()]
-        known = [text_of_function(function, "judge"), platform.python_version(), *versions]
+        known = [text, platform.python_version(), *versions]
         name = f"{function.__name__}-{digest(chr(10).join(known).encode())}"
     return Judge(function, name)
 
@@ -48,27 +50,32 @@ def judge(function: Ask, *, name: str | None = None) -> Judge:
 def served(judge: Judge) -> Iterator[list[str]]:
     """Answers requests for judgments, and yields the program's options that lead to them. An error of the function is raised at the end."""
     errors: list[Exception] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Answers, judge, errors))
+    # Other processes of this machine may reach the port, and do not know the path.
+    secret = secrets.token_urlsafe()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Answers, judge, errors, secret))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
+    url = f"http://127.0.0.1:{server.server_address[1]}/{secret}"
+    options = ["--judge-url", url, "--judge-model", judge.name, "--judge-identity", f"python:{judge.name}"]
     try:
-        yield ["--judge-url", url, "--judge-model", judge.name, "--judge-identity", f"python:{judge.name}", "--judge-attempts", "1"]
+        yield [*options, "--judge-attempts", "1", "--judge-concurrency", "1"]
     finally:
         server.shutdown()
         server.server_close()
-        # The program leaves such answers without a score.
-        if errors:
-            raise errors[0]
+    # The program leaves such answers without a score.
+    if errors:
+        raise errors[0]
 
 
 class _Answers(BaseHTTPRequestHandler):
     """One request: a chat in the form of OpenAI's API."""
 
-    def __init__(self, judge: Judge, errors: list[Exception], *connection: Any) -> None:
-        self._judge, self._errors = judge, errors
+    def __init__(self, judge: Judge, errors: list[Exception], secret: str, *connection: Any) -> None:
+        self._judge, self._errors, self._secret = judge, errors, secret
         super().__init__(*connection)
 
     def do_POST(self) -> None:
+        if not self.path.startswith(f"/{self._secret}/"):
+            return self._reply(404, {"error": {"message": "nothing is here"}})
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         try:
             text = self._judge.ask(request["messages"])

@@ -61,7 +61,25 @@ class Rules(World):
 
             return {name: halved(value) for name, value in server.items()}, None
 
-        self.assertTrue(of_modules.text.startswith("import numpy as np\n\n\ndef aggregate(server"), of_modules.text)
+        beginning = "from __future__ import annotations\nimport numpy as np\n\n\ndef aggregate(server"
+        self.assertTrue(of_modules.text.startswith(beginning), of_modules.text)
+
+        @fedreplay.rule
+        def f(server: "Unknown", updates, weights, ranks, staleness, state):
+            return server, None
+
+        self.assertIn("\ndef aggregate(server", f.text)
+
+    def test_defaults_and_names_without_a_value_are_refused(self):
+        def with_default(server, updates, weights, ranks, staleness, state, by=SCALE):
+            return server, None
+
+        def of_nothing(server, updates, weights, ranks, staleness, state):
+            return nowhere(server), None  # noqa: F821
+
+        for function, said in [(with_default, "literal"), (of_nothing, "`nowhere`")]:
+            with self.subTest(said=said), self.assertRaisesRegex(TypeError, said):
+                fedreplay.rule(function)
 
 
 class Datasets(World):
