@@ -122,14 +122,22 @@ class File(unittest.TestCase):
         self.assertEqual(found.strip(), "$ORIGIN/../../torch/lib")
 
 
-class Used(unittest.TestCase):
-    """The wheel beside a whole PyTorch."""
+class Installed(unittest.TestCase):
+    """Tests of a wheel that is installed in an environment of their own."""
 
     @classmethod
     def setUpClass(cls):
         folder = tempfile.TemporaryDirectory(prefix="fedreplay-wheel-")
         cls.addClassCleanup(folder.cleanup)
         cls.place = Place(Path(folder.name))
+
+
+class Used(Installed):
+    """The wheel beside a whole PyTorch."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
         copy_torch(cls.place.packages)
 
     def test_the_quickstart_has_the_digest_of_the_readme(self):
@@ -196,14 +204,8 @@ class Used(unittest.TestCase):
         self.assertIn("no NVIDIA driver is loaded: install one", message)
 
 
-class Refused(unittest.TestCase):
+class Refused(Installed):
     """What the first command says where it cannot work."""
-
-    @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory(prefix="fedreplay-wheel-")
-        cls.addClassCleanup(folder.cleanup)
-        cls.place = Place(Path(folder.name))
 
     def setUp(self):
         self.addCleanup(self.remove_torch)
